@@ -1,0 +1,246 @@
+"""What users call: `cloud`, `sample` and `explain`."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import dask.config
+import pymc as pm
+
+from cloudposterior import blocks
+from cloudposterior.cache import Cache
+from cloudposterior.cache.choice import CacheChoice, choose_cache
+from cloudposterior.errors import BlockError, TokenError
+from cloudposterior.explain import Explanation, explain_request
+from cloudposterior.operations.sample import SampleCall
+from cloudposterior.run import fulfil
+
+__all__ = ["cloud", "explain", "sample"]
+
+
+def _cache(choice: CacheChoice) -> Cache | None:
+    if choice is None:
+        choice = dask.config.get("cloudposterior.cache")
+    return choose_cache(choice, directory=dask.config.get("cloudposterior.directory"))
+
+
+def _checked(model: object) -> pm.Model:
+    if isinstance(model, pm.Model):
+        return model
+    hint = ""
+    if hasattr(model, "backend"):
+        hint = "; of a Bambi model pass `model.backend.model`, after `model.build()`"
+    raise TypeError(f"cloudposterior takes a pymc.Model, got {type(model).__name__}{hint}")
+
+
+class cloud:  # noqa: N801  (a context manager, named as it reads)
+    """Cache what is sampled from a model inside a ``with`` block.
+
+    While the block is open, `pymc.sample` for this model and in this thread looks into the cache
+    first. It prints ``cached result`` and returns at once where the same request was sampled
+    before; else it samples with PyMC, its output and its defaults, and keeps the result. Calls
+    for other models, and calls in other threads, are PyMC's own.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        The model. The block also enters its context.
+    cache : {"memory", "disk"}, str, pathlib.Path, bool or Cache, optional
+        Where results are kept: ``"memory"`` (or True) for as long as the process lives, ``"disk"``
+        for the directory ``.cloudposterior`` in the working directory, a path for a directory of
+        one's own, False for no cache at all. None (the default) is the setting
+        ``cloudposterior.cache`` of `dask.config`, which is ``"memory"`` unless you change it.
+    overwrite : bool, default False
+        Sample in any case and replace the entry.
+
+    Raises
+    ------
+    TypeError
+        If `model` is no `pymc.Model`, or `cache` is nothing that results can be kept in.
+    BlockError
+        If the block is entered while it is open, or is left in another order or thread than it
+        was entered. `pymc.sample` is put back in any case.
+
+    Warns
+    -----
+    TokenWarning
+        If no complete key can be made; the warning names the culprit, and the call runs uncached.
+    CacheWarning
+        If an entry cannot be read, or the result cannot be saved. It is returned all the same.
+
+    Notes
+    -----
+    The key is the token of the model (`dask.base.tokenize`) with every argument that the draws
+    depend on, resolved as PyMC resolves it: ``pm.sample()`` and ``pm.sample(draws=1000)`` are one
+    request, and so are ``target_accept=0.9`` and ``nuts={"target_accept": 0.9}``, ``chains=None``
+    and the number it stands for, ``nuts_sampler=None`` and the sampler PyMC would choose. Step
+    methods count with all their settings and their present state. The versions of PyMC, PyTensor,
+    NumPy and the sampler are part of the key. How a run looks and where it runs is not:
+    ``progressbar``, ``quiet``, ``cores``, ``mp_ctx``, ``blas_cores``, ``callback``,
+    ``compute_convergence_checks``.
+
+    ``random_seed=None`` asks for *a* posterior sample, so a second such call is a hit. The seed
+    that was drawn is in the result's attribute ``cloudposterior_random_seed``; passing it as
+    ``random_seed`` repeats the run. A `numpy.random.Generator` is keyed by its state, seed
+    sequence included; it is left as PyMC leaves it where the call runs, and untouched by a hit.
+
+    What a hit returns is the caller's own copy.
+
+    Examples
+    --------
+    >>> import cloudposterior as cp
+    >>> import pymc as pm
+    >>> with pm.Model() as model:
+    ...     x = pm.Normal("x")
+    >>> with cp.cloud(model, cache="disk"):  # doctest: +SKIP
+    ...     idata = pm.sample()
+    """
+
+    def __init__(
+        self, model: pm.Model, *, cache: CacheChoice = None, overwrite: bool = False
+    ) -> None:
+        self.model = _checked(model)
+        self._cache = _cache(cache)
+        self._overwrite = overwrite
+
+    def __enter__(self) -> pm.Model:
+        blocks.open_block(self)
+        self.model.__enter__()
+        return self.model
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        wrong = self._close()
+        if wrong is not None:
+            raise BlockError(f"{wrong}; pymc.sample has been put back") from error
+
+    def _close(self) -> str | None:
+        """Close the block and leave the model's context; say what was wrong with the moment."""
+        closing = blocks.close_block(self)
+        if not closing.in_thread:
+            return (
+                "a cp.cloud block was entered in one thread and left in another, "
+                "where the context of its model cannot be left"
+            )
+        if not _leave_context(self.model):
+            return "the context of the model was left before the cp.cloud block around it"
+        if not closing.in_order:
+            return "a cp.cloud block was left before the one that was entered inside of it"
+        return None
+
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
+        """Answer a call of `pymc.sample` on this model."""
+        call = SampleCall(self.model, args, kwargs)
+        return fulfil(call, self._cache, overwrite=self._overwrite)
+
+
+def _leave_context(model: pm.Model) -> bool:
+    """Leave a model's context wherever it stands among those of this thread.
+
+    PyMC takes the innermost context off, whichever model is left.
+    """
+    above = []
+    try:
+        while (top := pm.modelcontext(None)) is not model:
+            top.__exit__(None, None, None)
+            above.append(top)
+        found = True
+        model.__exit__(None, None, None)
+    except TypeError:  # no context is open
+        found = False
+    for other in reversed(above):
+        other.__enter__()
+    return found
+
+
+def sample(
+    model: pm.Model,
+    *args: Any,
+    cache: CacheChoice = None,
+    overwrite: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Sample a model through the cache, without swapping anything.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        The model.
+    *args, **kwargs
+        As for `pymc.sample`: ``draws``, ``tune``, ``chains``, ``random_seed``...
+    cache : {"memory", "disk"}, str, pathlib.Path, bool or Cache, optional
+        As for `cloud`.
+    overwrite : bool, default False
+        As for `cloud`.
+
+    Returns
+    -------
+    xarray.DataTree or arviz.InferenceData
+        What `pymc.sample` returns with the installed PyMC; variables of shape
+        ``(chain, draw, *shape)``.
+
+    Raises
+    ------
+    TypeError
+        As for `cloud`, and as `pymc.sample` raises it.
+
+    Examples
+    --------
+    >>> idata = cp.sample(model, draws=2000, cache="disk")  # doctest: +SKIP
+    """
+    block = cloud(model, cache=cache, overwrite=overwrite)
+    with model:
+        return block.sample(*args, **kwargs)
+
+
+def explain(
+    model: pm.Model, *args: Any, cache: CacheChoice = "disk", **kwargs: Any
+) -> Explanation:
+    """Say whether a call would be answered from a cache, and what changed if it would not.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        The model.
+    *args, **kwargs
+        As for `pymc.sample`.
+    cache : {"memory", "disk"}, str, pathlib.Path or Cache, default "disk"
+        The cache to look into. Nothing is sampled and nothing is changed.
+
+    Returns
+    -------
+    Explanation
+        Prints as ``hit: ...``, or as ``miss`` with what changed from the nearest entry.
+
+    Raises
+    ------
+    TypeError
+        As for `cloud`.
+
+    Examples
+    --------
+    >>> cp.explain(model, draws=2000, target_accept=0.9)  # doctest: +SKIP
+    miss, compared with .cloudposterior/radon/draws2000_tune1000_chains4-a3f7b2c9.nc:
+      target_accept 0.8 -> 0.9
+    """
+    kept = _cache(cache)
+    if kept is None:
+        return Explanation(False, reason="there is no cache to look into (cache=False)")
+    call = SampleCall(_checked(model), args, kwargs)
+    reason = call.why_not()
+    if reason is not None:
+        return Explanation(False, reason=reason)
+    try:
+        found = Explanation(False)
+        for request in call.requests():
+            found = explain_request(kept, request)
+            if found.hit:
+                return found
+    except TokenError as error:
+        return Explanation(False, reason=f"no key can be made: {error}")
+    return found

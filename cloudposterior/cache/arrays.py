@@ -1,0 +1,175 @@
+"""Numpy arrays as netCDF can hold them, and back, with dtype and every element as they were.
+
+Each kind of array has one codec. What lies in the file is also what others read: the attributes
+beside it follow the CF conventions, so that xarray shows a date as a date without this package.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cloudposterior.cache.values import Json, decode_value, encode_value
+
+__all__ = ["Array", "Stored", "decode_array", "encode_array"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_CF_UNITS = {
+    "D": "days", "h": "hours", "m": "minutes", "s": "seconds",
+    "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds",
+}  # fmt: skip
+_NAT = np.iinfo(np.int64).min
+_MISSING_TYPES = (type(None), float, type(pd.NA), type(pd.NaT))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array as it lies in the file.
+
+    Attributes
+    ----------
+    data : numpy.ndarray
+        What the dataset holds; of dtype object where it is text.
+    codec : dict
+        How `decode_array` makes the original of it.
+    attrs : dict
+        For readers without this package, after the CF conventions.
+    extra_dim : str or None
+        The name to give to a last dimension that the original does not have.
+    fill : int or None
+        The value that stands for a missing one.
+    """
+
+    data: Array
+    codec: dict[str, Json]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    extra_dim: str | None = None
+    fill: int | None = None
+
+
+def encode_array(array: Array) -> Stored:
+    """Return how `array` lies in the file.
+
+    Raises
+    ------
+    TypeError
+        If the dtype, or an element of an object array, cannot be held exactly.
+    """
+    dtype = array.dtype
+    codec: dict[str, Json] = {"dtype": dtype.str}
+    if dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize in (4, 8)):
+        return Stored(array, {"kind": "plain", **codec})
+    if dtype.kind == "b":
+        return Stored(array.astype(np.int8), {"kind": "bool", **codec}, {"dtype": "bool"})
+    if dtype.kind == "f" and dtype.itemsize == 2:
+        # netCDF has no half floats; every one of them is a single float as well
+        return Stored(array.astype(np.float32), {"kind": "cast", **codec})
+    if dtype.kind == "c" and dtype.itemsize in (8, 16):
+        return Stored(_split_complex(array), {"kind": "complex", **codec}, extra_dim="real_imag")
+    if dtype.kind in "mM":
+        return _encode_time(array, codec)
+    if dtype.kind == "S":
+        return _encode_bytes(array, codec)
+    if dtype.kind in "UO":
+        return _encode_objects(array.astype(object), codec)
+    raise TypeError(f"an array of dtype {dtype} cannot be held exactly")
+
+
+def decode_array(data: Array, codec: dict[str, Json], shape: tuple[int, ...]) -> Array:
+    """Return the array of which `encode_array` made `data`."""
+    kind, dtype = codec["kind"], np.dtype(codec["dtype"])
+    if 0 in shape:
+        return np.empty(shape, dtype=dtype)
+    if kind in ("time", "complex", "bytes"):
+        native = np.ascontiguousarray(data)
+        if kind == "time":
+            native = native.astype(np.int64, copy=False).view(dtype.newbyteorder("="))
+        elif kind == "complex":
+            native = native.view(dtype.newbyteorder("=")).reshape(shape)
+        else:
+            native = native.view(f"S{data.shape[-1]}").reshape(shape)
+        return native.reshape(shape).astype(dtype, copy=False)
+    if kind == "text" and "empty" in codec:
+        data = _put_back_missing(data, decode_value(codec["empty"]))
+    elif kind == "json":
+        data = _map_objects(data, lambda text: decode_value(json.loads(text)))
+    return data.reshape(shape).astype(dtype, copy=False)
+
+
+def _split_complex(array: Array) -> Array:
+    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    real = np.dtype(f"f{native.dtype.itemsize // 2}")
+    return native.reshape(-1).view(real).reshape((*array.shape, 2))
+
+
+def _encode_time(array: Array, codec: dict[str, Json]) -> Stored:
+    counts = array.astype(array.dtype.newbyteorder("="), copy=False).view(np.int64)
+    unit, step = np.datetime_data(array.dtype)
+    attrs: dict[str, Any] = {}
+    if unit in _CF_UNITS and step == 1 and array.dtype.kind == "M":
+        attrs = {
+            "units": f"{_CF_UNITS[unit]} since 1970-01-01",
+            "calendar": "proleptic_gregorian",
+        }
+    elif unit in _CF_UNITS and step == 1:
+        attrs = {"units": _CF_UNITS[unit], "dtype": f"timedelta64[{unit}]"}
+    fill = int(_NAT) if np.isnat(array).any() else None
+    return Stored(counts, {"kind": "time", **codec}, attrs, fill=fill)
+
+
+def _encode_bytes(array: Array, codec: dict[str, Json]) -> Stored:
+    # netCDF-C knows no fixed-length strings: single characters along one more dimension, as xarray
+    length = max(array.dtype.itemsize, 1)
+    whole = np.ascontiguousarray(array, dtype=f"S{length}").reshape(-1)
+    letters = whole.view("S1").reshape((*array.shape, length))
+    return Stored(letters, {"kind": "bytes", **codec}, extra_dim=f"string{length}")
+
+
+def _encode_objects(array: Array, codec: dict[str, Json]) -> Stored:
+    items = array.reshape(-1).tolist()
+    texts = [item for item in items if type(item) is str]
+    missing = [item for item in items if type(item) is not str]
+    if _is_clean("".join(texts)):
+        if not missing:
+            return Stored(array, {"kind": "text", **codec})
+        if "" not in texts and _are_one_missing_value(missing):
+            codec = {"kind": "text", "empty": encode_value(missing[0]), **codec}
+            return Stored(_map_objects(array, lambda v: v if type(v) is str else ""), codec)
+    coded = _map_objects(array, lambda item: json.dumps(encode_value(item), allow_nan=False))
+    return Stored(coded, {"kind": "json", **codec})
+
+
+def _is_clean(text: str) -> bool:
+    """Whether HDF5 gives the text back: it ends strings at a NUL, and holds UTF-8 only."""
+    if "\0" in text:
+        return False
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _are_one_missing_value(items: list[Any]) -> bool:
+    kind = type(items[0])
+    return (
+        kind in _MISSING_TYPES
+        and all(type(item) is kind for item in items)
+        and (kind is not float or all(item != item for item in items))
+    )
+
+
+def _put_back_missing(data: Array, missing: Any) -> Array:
+    return _map_objects(data, lambda text: missing if text == "" else text)
+
+
+def _map_objects(array: Array, change: Any) -> Array:
+    changed = np.empty(array.size, dtype=object)
+    for position, item in enumerate(array.reshape(-1).tolist()):
+        changed[position] = change(item)
+    return changed.reshape(array.shape)

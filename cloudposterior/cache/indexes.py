@@ -1,0 +1,142 @@
+"""Pandas indexes and extension arrays as JSON, exact, and back.
+
+These are small beside the draws, so that they lie whole in the layout; a dataset beside it, for
+other readers, holds their elements as text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.extensions import ExtensionArray
+
+from cloudposterior.cache.values import Json, decode_value, encode_value
+
+__all__ = [
+    "decode_index",
+    "decode_multi_index",
+    "decode_pandas",
+    "encode_multi_index",
+    "encode_pandas",
+    "string_dtype",
+    "string_dtype_parts",
+]
+
+
+def encode_pandas(values: pd.Index | ExtensionArray) -> Json:
+    """Return a pandas index (of one level) or extension array as JSON.
+
+    Raises
+    ------
+    TypeError
+        If the type is not known, or would not come back equal.
+    """
+    array = values.array if isinstance(values, pd.Index) else values
+    coded = _encode_extension(array)
+    again = decode_index(coded)
+    if again.dtype != values.dtype or not again.equals(_index_of(array)):
+        raise TypeError(f"pandas values of dtype {values.dtype} cannot be held exactly")
+    return coded
+
+
+def _encode_extension(array: Any) -> Json:
+    dtype = array.dtype
+    if isinstance(dtype, np.dtype):
+        return {"numpy": encode_value(np.asarray(array))}
+    if isinstance(dtype, pd.CategoricalDtype):
+        categories = encode_pandas(dtype.categories)
+        return {"categorical": [encode_value(array.codes), categories, bool(dtype.ordered)]}
+    if isinstance(dtype, pd.PeriodDtype):
+        return {"period": [encode_value(array.asi8), dtype.name.removeprefix("period[").removesuffix("]")]}
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return {"zoned": [encode_value(array.asi8), dtype.unit, str(dtype.tz)]}
+    if isinstance(dtype, pd.IntervalDtype):
+        ends = [encode_pandas(array.left), encode_pandas(array.right)]
+        return {"interval": [*ends, dtype.closed]}
+    if isinstance(dtype, pd.StringDtype):
+        texts = [None if missing else str(text) for text, missing in zip(array, array.isna())]
+        return {"string": [texts, *string_dtype_parts(dtype)]}
+    if hasattr(dtype, "numpy_dtype") and hasattr(array, "_mask"):
+        numbers = array.to_numpy(dtype=dtype.numpy_dtype, na_value=dtype.numpy_dtype.type(0))
+        return {"masked": [encode_value(numbers), encode_value(np.asarray(array.isna()))]}
+    raise TypeError(f"pandas values of dtype {dtype} cannot be held exactly")
+
+
+def decode_pandas(coded: Json) -> Any:
+    """Return the extension array, or numpy array, of which `encode_pandas` made `coded`."""
+    ((kind, body),) = coded.items()
+    if kind == "numpy":
+        return decode_value(body)
+    if kind == "categorical":
+        codes, categories, ordered = body
+        dtype = pd.CategoricalDtype(decode_index(categories), ordered=ordered)
+        return pd.Categorical.from_codes(decode_value(codes), dtype=dtype)
+    if kind == "period":
+        ordinals, freq = body
+        return pd.PeriodIndex.from_ordinals(decode_value(ordinals), freq=freq).array
+    if kind == "zoned":
+        counts, unit, zone = body
+        utc = pd.DatetimeIndex(decode_value(counts).view(f"M8[{unit}]")).tz_localize("UTC")
+        return utc.tz_convert(zone).array
+    if kind == "interval":
+        left, right, closed = body
+        ends = [decode_index(left), decode_index(right)]
+        return pd.arrays.IntervalArray.from_arrays(*ends, closed=closed)
+    if kind == "string":
+        texts, storage, missing = body
+        return pd.array(texts, dtype=string_dtype(storage, missing))
+    numbers, mask = (decode_value(part) for part in body)
+    masked = pd.array(numbers, dtype=_masked_dtype(numbers.dtype))
+    masked[mask] = pd.NA
+    return masked
+
+
+def decode_index(coded: Json) -> pd.Index:
+    """Return the index of which `encode_pandas` made `coded`."""
+    return _index_of(decode_pandas(coded))
+
+
+def _index_of(values: Any) -> pd.Index:
+    # with its dtype said, pandas does not guess at what an object array may hold
+    return pd.Index(values, dtype=values.dtype, tupleize_cols=False)
+
+
+def _masked_dtype(dtype: np.dtype[Any]) -> str:
+    if dtype.kind == "b":
+        return "boolean"
+    letter = {"i": "Int", "u": "UInt", "f": "Float"}[dtype.kind]
+    return f"{letter}{dtype.itemsize * 8}"
+
+
+def string_dtype_parts(dtype: pd.StringDtype) -> list[str]:
+    """Return what `string_dtype` needs to make a pandas text dtype again."""
+    missing = getattr(dtype, "na_value", pd.NA)  # pandas before 2.3 has no other
+    return [dtype.storage, "NA" if missing is pd.NA else "nan"]
+
+
+def string_dtype(storage: str, missing: str) -> pd.StringDtype:
+    """Return a pandas text dtype; its storage does not count for equality."""
+    if missing == "NA":
+        return pd.StringDtype(storage)
+    return pd.StringDtype(storage, na_value=np.nan)
+
+
+def encode_multi_index(index: pd.MultiIndex) -> Json:
+    """Return a MultiIndex as JSON: levels in their own order (``unstack`` shows it) and codes."""
+    return {
+        "levels": [encode_pandas(level) for level in index.levels],
+        "codes": [encode_value(np.asarray(codes)) for codes in index.codes],
+        "names": [encode_value(name) for name in index.names],
+    }
+
+
+def decode_multi_index(coded: Json) -> pd.MultiIndex:
+    """Return the MultiIndex of which `encode_multi_index` made `coded`."""
+    return pd.MultiIndex(
+        levels=[decode_index(level) for level in coded["levels"]],
+        codes=[decode_value(codes) for codes in coded["codes"]],
+        names=[decode_value(name) for name in coded["names"]],
+        verify_integrity=False,
+    )

@@ -1,0 +1,103 @@
+"""What a cache of results is: three calls, and what is known of an entry beside its draws."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import xarray as xr
+
+__all__ = ["Cache", "Entry", "Record", "check_record", "created_at"]
+
+_TOKEN = re.compile(r"[0-9a-f]{32,64}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is known of an entry beside its draws; values that JSON can hold, and no others.
+
+    Attributes
+    ----------
+    token : str
+        The full token, 32 to 64 lower-case hex digits.
+    model : str
+        The model's name as the user gave it, or as the caller made it up; any text.
+    label : str
+        The readable parameters, e.g. ``"draws2000_tune1000_chains4"``; any text.
+    manifest : dict
+        The components that the token was made of.
+    versions : dict of str to str
+        The version of each package that took part.
+    created : str
+        When the result was made: ISO 8601, UTC.
+    elapsed_s : float
+        How long that took, in seconds.
+    random_seed : Any
+        The seed that the run used.
+    """
+
+    token: str
+    model: str
+    label: str
+    manifest: dict[str, Any]
+    versions: dict[str, str]
+    created: str
+    elapsed_s: float
+    random_seed: Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cached result, as a listing shows it.
+
+    Attributes
+    ----------
+    record : Record
+        What is known of it.
+    path : pathlib.Path or None
+        The file that holds it; None for an entry in memory.
+    size_bytes : int
+        How much room it takes: of the file, or of the arrays in memory.
+    """
+
+    record: Record
+    path: Path | None
+    size_bytes: int
+
+
+class Cache(Protocol):
+    """A place that keeps results under their full tokens."""
+
+    def get(self, token: str, *, model: str, label: str) -> tuple[xr.DataTree, Entry] | None:
+        """Return a copy that the caller owns, and its entry; None where there is no such entry."""
+        ...
+
+    def put(self, tree: xr.DataTree, record: Record) -> Entry:
+        """Keep a result, in the place of an entry with the same token; raises where it cannot."""
+        ...
+
+    def entries(self) -> list[Entry]:
+        """List what is kept."""
+        ...
+
+
+def check_record(record: Record) -> None:
+    """Refuse a record that no cache could find again.
+
+    Raises
+    ------
+    ValueError
+        If the token is not 32 to 64 lower-case hex digits, or ``created`` is not an ISO 8601 time.
+    """
+    if not _TOKEN.fullmatch(record.token):
+        raise ValueError(f"a token is 32 to 64 lower-case hex digits, got {record.token!r}")
+    created_at(record)
+
+
+def created_at(record: Record) -> datetime:
+    """Return when an entry was made, with its time zone (UTC where the record names none)."""
+    when = datetime.fromisoformat(record.created)
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when

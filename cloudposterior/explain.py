@@ -1,0 +1,88 @@
+"""Why a call is a hit or a miss: today's manifest beside those of the entries that are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cloudposterior.cache import Cache, Entry
+from cloudposterior.identity.difference import difference
+from cloudposterior.operations.request import Request
+
+__all__ = ["Explanation", "explain_request", "near_miss"]
+
+_NEAR = 3  # changes; an entry further away explains nothing
+_LOOKED_AT = 50  # entries, newest first
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Whether a call would be answered from a cache, and why not.
+
+    Attributes
+    ----------
+    hit : bool
+        Whether there is an entry.
+    entry : Entry or None
+        The entry that answers the call, or else the one that comes closest.
+    changes : tuple of str
+        What changed from that entry to this call, a line each; empty for a hit.
+    reason : str
+        Why there is neither, e.g. that no key can be made.
+    """
+
+    hit: bool
+    entry: Entry | None = None
+    changes: tuple[str, ...] = ()
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.hit and self.entry is not None:
+            return f"hit: {_name(self.entry)}, sampled {self.entry.record.created}"
+        if self.entry is None:
+            return f"miss: {self.reason}"
+        lines = "".join(f"\n  {change}" for change in self.changes)
+        return f"miss, compared with {_name(self.entry)}:{lines}"
+
+    __repr__ = __str__
+
+
+def _name(entry: Entry) -> str:
+    return str(entry.path or f"{entry.record.model}, {entry.record.label}")
+
+
+def explain_request(cache: Cache, request: Request) -> Explanation:
+    """Compare a request with the entries of a cache.
+
+    Parameters
+    ----------
+    cache : Cache
+        Where to look.
+    request : Request
+        What is asked for.
+
+    Returns
+    -------
+    Explanation
+        With the nearest entry of the model's own name, if any.
+    """
+    entries = [e for e in cache.entries() if e.record.model == request.model_name]
+    for entry in entries:
+        if entry.record.token == request.token:
+            return Explanation(True, entry)
+    entries = sorted(entries, key=lambda e: e.record.created, reverse=True)[:_LOOKED_AT]
+    today = request.manifest()
+    compared = [(difference(e.record.manifest, today), e) for e in entries]
+    if not compared:
+        return Explanation(False, reason=f"nothing is kept for {request.model_name!r}")
+    changes, nearest = min(compared, key=lambda pair: len(pair[0]))
+    return Explanation(False, nearest, tuple(changes))
+
+
+def near_miss(cache: Cache, request: Request) -> str | None:
+    """Say in a line why a request was a miss, when an entry on disk comes close; else None."""
+    if not hasattr(cache, "root"):
+        return None
+    found = explain_request(cache, request)
+    if found.hit or found.entry is None or not 0 < len(found.changes) <= _NEAR:
+        return None
+    return f"no cached result, since: {'; '.join(found.changes)}"

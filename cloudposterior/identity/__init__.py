@@ -1,0 +1,21 @@
+"""What a model is: from its graph to a token that changes whenever a result could."""
+
+from __future__ import annotations
+
+from cloudposterior.identity import functions, graph, objects, ops
+from cloudposterior.identity.model import Component, components, model_digest, model_walk
+from cloudposterior.identity.registration import register
+
+__all__ = [
+    "Component",
+    "components",
+    "functions",
+    "graph",
+    "model_digest",
+    "model_walk",
+    "objects",
+    "ops",
+    "register",
+]
+
+register()

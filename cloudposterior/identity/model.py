@@ -1,0 +1,262 @@
+"""How a PyMC model is written: component by component, in the order they were defined.
+
+A component stands for one named variable, dimension or order. In its graph the other named
+variables of the model stand as names only, so a component changes when its own definition does,
+and the difference of two models can be told from their components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pymc as pm
+from pytensor.graph.basic import Variable
+from pytensor.tensor.variable import TensorVariable
+
+from cloudposterior.identity.arrays import digest_bytes
+from cloudposterior.identity.graph import Scope
+from cloudposterior.identity.walk import Stream, Walk, rule
+
+__all__ = ["MODEL_FIELDS", "Component", "components", "model_digest", "model_walk"]
+
+# Every attribute of a model, on both generations of PyMC; a test fails when PyMC adds one. What is
+# not listed was put there by a subclass or by the user, and is walked as it is.
+MODEL_FIELDS = {
+    "name",
+    "check_bounds",
+    "named_vars",
+    "named_vars_to_dims",
+    "rvs_to_values",
+    "values_to_rvs",
+    "rvs_to_transforms",
+    "rvs_to_initial_values",
+    "free_RVs",
+    "observed_RVs",
+    "deterministics",
+    "potentials",
+    "data_vars",
+    "_coords",
+    "_dim_lengths",
+    # not part of what is sampled: the way up, and functions that print
+    "_parent",
+    "str_repr",
+    "_repr_latex_",
+    "_pytensor_config",
+}
+_ORDERS = ("free_RVs", "observed_RVs", "deterministics", "potentials", "data_vars")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part of a model that can change by itself.
+
+    Attributes
+    ----------
+    kind : str
+        ``"free"``, ``"observed"``, ``"deterministic"``, ``"potential"``, ``"data"``, ``"coord"``,
+        ``"order"`` or ``"model"``.
+    name : str
+        The variable or dimension.
+    aspects : tuple of (str, bytes)
+        What of it, with a digest of 16 bytes each: ``graph``, ``dims``, ``value``...
+    """
+
+    kind: str
+    name: str
+    aspects: tuple[tuple[str, bytes], ...]
+
+    def digest(self) -> bytes:
+        """Digest the whole component."""
+        parts = [self.kind.encode(), self.name.encode("utf-8", "surrogatepass")]
+        for aspect, digest in self.aspects:
+            parts += [aspect.encode(), digest]
+        return digest_bytes(*parts)
+
+
+def model_walk(model: pm.Model) -> Walk:
+    """Start a walk in which this model's variables are known by their names."""
+    walk = Walk()
+    walk.models.append(model)
+    walk.scope = Scope(walk, _labels(model))
+    return walk
+
+
+def _labels(model: pm.Model) -> dict[int, bytes]:
+    labels = {}
+    for name, variable in model.named_vars.items():
+        labels.setdefault(id(variable), digest_bytes(b"variable", _text(name)))
+    for rv, value in model.rvs_to_values.items():
+        if value.owner is None and isinstance(value, TensorVariable) and not _is_data(value):
+            labels.setdefault(id(value), digest_bytes(b"value of", _text(rv.name or "")))
+    return labels
+
+
+def _is_data(variable: Variable) -> bool:
+    return hasattr(variable, "data") or hasattr(variable, "get_value")
+
+
+def _text(value: str) -> bytes:
+    return value.encode("utf-8", "surrogatepass")
+
+
+def components(model: pm.Model, walk: Walk | None = None) -> list[Component]:
+    """Take a model apart into its components.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        Any model.
+    walk : Walk, optional
+        A walk from `model_walk` to go on with; None starts one.
+
+    Returns
+    -------
+    list of Component
+        In the order of definition, which the draws of a seed depend on.
+
+    Raises
+    ------
+    TokenError
+        When a part has no readable value.
+    """
+    walk = walk or model_walk(model)
+    scope = walk.scope
+    assert isinstance(scope, Scope)
+    parts = [_whole(model, walk)]
+    kinds = _kinds(model)
+    for name, variable in model.named_vars.items():
+        scope.begin(name)
+        with walk.at(f"{name!r}"):
+            kind = kinds.get(id(variable), "other")
+            aspects = tuple(_aspects(model, name, variable, walk, scope))
+            parts.append(Component(kind, name, aspects))
+    parts += _coords(model, walk, scope)
+    parts += [_order(model, field) for field in _ORDERS]
+    return parts
+
+
+def _whole(model: pm.Model, walk: Walk) -> Component:
+    extras = {
+        name: value
+        for name, value in sorted(vars(model).items())
+        # a model also has its variables as attributes
+        if name not in MODEL_FIELDS and model.named_vars.get(name) is not value
+    }
+    stream = Stream(walk)
+    stream.write(type(model))
+    stream.write(model.name)
+    stream.write(bool(model.check_bounds))
+    with walk.at("attributes of the model"):
+        stream.write(extras)
+    return Component("model", "", (("settings", stream.digest()),))
+
+
+def _kinds(model: pm.Model) -> dict[int, str]:
+    kinds = {}
+    for field, kind in zip(
+        _ORDERS, ("free", "observed", "deterministic", "potential", "data"), strict=True
+    ):
+        kinds.update({id(variable): kind for variable in getattr(model, field)})
+    return kinds
+
+
+def _aspects(
+    model: pm.Model, name: str, variable: Variable, walk: Walk, scope: Scope
+) -> Iterator[tuple[str, bytes]]:
+    yield "graph", scope.root(variable)
+    yield "dims", _digest(walk, model.named_vars_to_dims.get(name))
+    if variable in model.rvs_to_values:
+        value = model.rvs_to_values[variable]
+        with walk.at("value"):
+            yield "value", digest_bytes(_text(value.name or ""), scope.root(value))
+    if variable in model.rvs_to_transforms:
+        with walk.at("transform"):
+            yield "transform", _digest(walk, model.rvs_to_transforms[variable])
+    if variable in model.rvs_to_initial_values:
+        with walk.at("initial value"):
+            yield "initval", _digest(walk, model.rvs_to_initial_values[variable])
+
+
+def _digest(walk: Walk, obj: object) -> bytes:
+    stream = Stream(walk)
+    stream.write(obj)
+    return stream.digest()
+
+
+def _coords(model: pm.Model, walk: Walk, scope: Scope) -> Iterator[Component]:
+    for dim, values in model._coords.items():
+        scope.begin(f"dim {dim}")
+        with walk.at(f"coord {dim!r}"):
+            length = model._dim_lengths.get(dim)
+            aspects = [("values", _coord_digest(walk, values))]
+            if length is not None:
+                aspects.append(("length", _length(length, scope, walk)))
+            yield Component("coord", dim, tuple(aspects))
+
+
+def _length(length: object, scope: Scope, walk: Walk) -> bytes:
+    return scope.digest(length) if isinstance(length, Variable) else _digest(walk, length)
+
+
+def _coord_digest(walk: Walk, values: object) -> bytes:
+    """Digest coordinate values; a typed array where they have one type, since they come as a
+    tuple that may be a million long."""
+    if isinstance(values, tuple) and values:
+        kinds = set(map(type, values))
+        if len(kinds) == 1:
+            kind = kinds.pop()
+            if issubclass(kind, np.generic) and kind not in (np.void, np.object_):
+                array = np.array(values)
+                if array.shape == (len(values),) and array.dtype.type is kind:
+                    return _digest(walk, ("array", array, _units(values, array)))
+            elif kind is str:
+                array = np.empty(len(values), dtype=object)
+                array[:] = values
+                return _digest(walk, ("array", array))
+    return _digest(walk, values)
+
+
+def _units(values: tuple[np.generic, ...], array: np.ndarray) -> list[str]:
+    # an array of datetimes has one unit, its elements may each have their own; strings likewise
+    if array.dtype.kind in "mM":
+        return [str(v.dtype) for v in values]
+    return []
+
+
+def _order(model: pm.Model, field: str) -> Component:
+    names = [_text(v.name or "") for v in getattr(model, field)]
+    return Component("order", field, (("names", digest_bytes(*names)),))
+
+
+def model_digest(model: pm.Model, walk: Walk | None = None) -> bytes:
+    """Digest a whole model.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        Any model.
+    walk : Walk, optional
+        As for `components`.
+
+    Returns
+    -------
+    bytes
+        16 bytes.
+    """
+    return digest_bytes(b"model", *(c.digest() for c in components(model, walk)))
+
+
+@rule(pm.Model)
+def _model(obj: pm.Model, stream: Stream) -> None:
+    walk = stream.walk
+    for position, model in enumerate(walk.models):
+        if model is obj:
+            # a function of the model that reads the model
+            stream.text(b"this model", str(position))
+            return
+    inner = model_walk(obj)
+    inner.models = [*walk.models, obj]
+    inner.trail = walk.trail
+    stream.put(b"model", model_digest(obj, inner))

@@ -1,0 +1,117 @@
+"""Where a class or function comes from: an installed release, or the user's own code.
+
+What an installed distribution ships is fixed by its version, so a name and the version stand for
+it. All else (a notebook, a script, a module beside it, an editable install) may change under the
+same name, and is read by its body.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import sys
+import sysconfig
+from pathlib import Path, PurePath
+from types import ModuleType
+
+__all__ = ["find_global", "named_origin", "release"]
+
+_SITE = {"site-packages", "dist-packages"}
+_STDLIB = tuple(
+    str(Path(path).resolve())
+    for path in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    if path
+)
+
+
+def release(module_name: str) -> str | None:
+    """Name the release that a module belongs to.
+
+    Parameters
+    ----------
+    module_name : str
+        Dotted name of a module.
+
+    Returns
+    -------
+    str or None
+        ``"pymc 6.4.0"`` or ``"python 3.13"``; None for code that no version pins.
+    """
+    module = sys.modules.get(module_name)
+    file = getattr(module, "__file__", None)
+    return _release(module_name.partition(".")[0], file if isinstance(file, str) else None)
+
+
+@functools.lru_cache(maxsize=65536)
+def _release(top: str, file: str | None) -> str | None:
+    if top == "__main__":
+        return None
+    if file is None:
+        # built into the interpreter, or a namespace made by hand under a taken name
+        known = top in sys.builtin_module_names or top in sys.stdlib_module_names
+        return _python() if known else None
+    if _SITE.isdisjoint(PurePath(file).parts):
+        in_stdlib = top in sys.stdlib_module_names and (
+            str(Path(file).resolve()).startswith(_STDLIB) or file.startswith("<frozen")
+        )
+        return _python() if in_stdlib else None
+    version = _distribution(top)
+    return version
+
+
+def _python() -> str:
+    return f"python {sys.version_info.major}.{sys.version_info.minor}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _distribution(top: str) -> str | None:
+    try:
+        return f"{top} {importlib.metadata.version(top)}"
+    except importlib.metadata.PackageNotFoundError:
+        owners = _owners().get(top)
+    return None if not owners else f"{owners[0]} {importlib.metadata.version(owners[0])}"
+
+
+@functools.cache
+def _owners() -> dict[str, list[str]]:
+    """Map import names to distributions (scans all metadata, so asked for late)."""
+    return {top: sorted(names) for top, names in importlib.metadata.packages_distributions().items()}
+
+
+def find_global(module_name: str, qualname: str) -> object:
+    """Look a dotted name up in an imported module; None when it is not there."""
+    found: object = sys.modules.get(module_name)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            return None
+    return found
+
+
+def named_origin(obj: object) -> tuple[str, str, str] | None:
+    """Name a class or function that an installed release ships.
+
+    Parameters
+    ----------
+    obj : object
+        Class, function or other object with a module and a qualified name.
+
+    Returns
+    -------
+    tuple of str or None
+        Module, qualified name and release, when looking that name up gives this very object (a
+        name alone proves nothing: `functools.wraps` copies it); else None.
+    """
+    module_name = getattr(obj, "__module__", None)
+    qualname = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", None)
+    if not isinstance(module_name, str) or not isinstance(qualname, str):
+        return None
+    version = release(module_name)
+    if version is None or find_global(module_name, qualname) is not obj:
+        return None
+    return module_name, qualname, version
+
+
+def module_release(module: ModuleType) -> str | None:
+    """Name the release that an imported module belongs to, None for the user's own."""
+    return release(module.__name__) if sys.modules.get(module.__name__) is module else None

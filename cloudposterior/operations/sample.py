@@ -1,0 +1,208 @@
+"""`pymc.sample` as an operation: its arguments resolved, its request, its run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pymc as pm
+
+from cloudposterior.identity.manifest import Option
+from cloudposterior.identity.model import components, model_walk
+from cloudposterior.identity.walk import Stream, Walk
+from cloudposterior.operations.request import Request, make_request
+from cloudposterior.operations.seed import recorded_seed, seed_value
+from cloudposterior.samplers import pymc as sampler_pymc
+from cloudposterior.samplers import steps
+
+__all__ = ["SampleCall"]
+
+# What cannot change a draw: how it looks, and where and how fast it runs.
+_NOT_IN_KEY = {
+    "model",
+    "progressbar",
+    "progressbar_theme",
+    "quiet",
+    "cores",
+    "mp_ctx",
+    "blas_cores",
+    "callback",
+    "compute_convergence_checks",
+    # not cached at all where they differ from the default (see `why_not`)
+    "trace",
+    "return_inferencedata",
+    # resolved, and in the key under the name `sampler`
+    "nuts_sampler",
+}
+_DEFAULT_TARGET_ACCEPT = 0.8
+
+assert steps is not None  # imported for its rules
+
+
+class SampleCall:
+    """One call of `pymc.sample` on one model.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        The model.
+    args, kwargs
+        What `pymc.sample` is called with.
+
+    Raises
+    ------
+    TypeError
+        As `pymc.sample` raises it for arguments it does not know.
+    """
+
+    name = "sample"
+
+    def __init__(self, model: pm.Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.model = model
+        signature = inspect.signature(sampler_pymc.SAMPLE)
+        bound = signature.bind(*args, **{**kwargs, "model": model})
+        bound.apply_defaults()
+        self._extra: dict[str, Any] = dict(bound.arguments.pop("kwargs", {}))
+        self.arguments: dict[str, Any] = dict(bound.arguments)
+        self._resolve()
+
+    def _resolve(self) -> None:
+        """Put the values in that PyMC would, so that equal requests are equal."""
+        call, extra = self.arguments, self._extra
+        if "start" in extra and call["initvals"] is None:
+            call["initvals"] = extra.pop("start")
+        if call["chains"] is None:
+            call["chains"] = sampler_pymc.default_chains(call["cores"])
+        if not sampler_pymc.PREFERS_NUTPIE and call["nuts_sampler"] is None:
+            call["nuts_sampler"] = "pymc"
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the caller asked for no messages."""
+        return bool(self.arguments["quiet"])
+
+    def why_not(self) -> str | None:
+        """Say why the result of this call cannot be cached; None where it can."""
+        if not self.arguments["return_inferencedata"]:
+            return "return_inferencedata=False gives a MultiTrace, which the cache cannot hold"
+        if self.arguments["trace"] is not None:
+            return "trace= keeps the draws in a place of your own"
+        return None
+
+    def requests(self) -> Iterator[Request]:
+        """Give the requests that answer this call; the last one is the one to run.
+
+        PyMC 6 chooses nutpie only after it has differentiated the model, which takes longer than
+        reading an entry. An entry that nutpie made of this very request proves what the choice
+        would be, so it is looked for first.
+        """
+        walk = model_walk(self.model)
+        parts = components(self.model, walk)
+        asked = self.arguments["nuts_sampler"]
+        undecided = asked is None and sampler_pymc.may_use_nutpie(self.model, self.arguments)
+        if undecided:
+            yield self._request("nutpie", walk, parts)
+            if sampler_pymc.uses_only_nuts(self.model):
+                return
+        yield self._request(asked or "pymc", walk, parts)
+
+    def _request(self, sampler: str, walk: Walk, parts: list[Any]) -> Request:
+        options = tuple(_option(name, v, walk) for name, v in self._options(sampler).items())
+        return make_request(self, parts, options, _versions(sampler), self._label(sampler))
+
+    def _tune(self, sampler: str) -> int | None:
+        tune = self.arguments["tune"]
+        if tune is None and sampler == "pymc":
+            tune = sampler_pymc.default_tune(self.arguments["step"])
+        return tune
+
+    def _options(self, sampler: str) -> dict[str, Any]:
+        call = {k: v for k, v in self.arguments.items() if k not in _NOT_IN_KEY}
+        call["tune"] = self._tune(sampler)
+        call["random_seed"] = seed_value(call["random_seed"])
+        call["sampler"] = sampler
+        call["settings"] = sampler_pymc.draw_settings()
+        extra = dict(self._extra)
+        for name in ("idata_kwargs", "compile_kwargs", "nuts_sampler_kwargs"):
+            call[name] = dict(call.get(name) or {})
+        nuts = dict(extra.pop("nuts", None) or {})
+        if sampler_pymc.PREFERS_NUTPIE:
+            # newer PyMC takes it as another name of `nuts`
+            nuts.update(call.pop("nuts_sampler_kwargs"))
+        call["target_accept"] = float(
+            extra.pop("target_accept", nuts.pop("target_accept", _DEFAULT_TARGET_ACCEPT))
+        )
+        call["nuts"] = nuts
+        call["initvals"] = _by_name(call["initvals"])
+        return {name: _plain(value) for name, value in {**call, **extra}.items()}
+
+    def _label(self, sampler: str) -> str:
+        call = self.arguments
+        tune = self._tune(sampler)
+        words = [f"draws{call['draws']}", f"tune{'auto' if tune is None else tune}"]
+        words.append(f"chains{call['chains']}")
+        seed = seed_value(call["random_seed"])
+        if isinstance(seed, int):
+            words.append(f"seed{seed}")
+        return "_".join(words)
+
+    def run(self) -> tuple[Any, Any]:
+        """Run the call here.
+
+        Returns
+        -------
+        result
+            What `pymc.sample` returns.
+        seed
+            The seed that repeats it.
+        """
+        call = dict(self.arguments)
+        if call["random_seed"] is None:
+            call["random_seed"] = int(np.random.SeedSequence().generate_state(1)[0])
+        seed = recorded_seed(call["random_seed"])
+        draws = call.pop("draws")
+        # PyMC writes into the dictionaries it is given
+        extra = {k: dict(v) if type(v) is dict else v for k, v in self._extra.items()}
+        return sampler_pymc.SAMPLE(draws, **call, **extra), seed
+
+
+def _by_name(initvals: Any) -> Any:
+    """Name the variables of initial values, which may be keyed by the variables themselves."""
+    if isinstance(initvals, Mapping):
+        named = ((k if isinstance(k, str) else k.name, v) for k, v in initvals.items())
+        return dict(sorted(named))
+    if isinstance(initvals, list | tuple):
+        return [_by_name(one) for one in initvals]
+    return initvals
+
+
+def _plain(value: Any) -> Any:
+    """Give equal values one form: numpy numbers as Python's, dictionaries in one order."""
+    if isinstance(value, np.generic) and value.dtype.kind in "biufU":
+        return value.item()
+    if type(value) is dict and all(isinstance(key, str) for key in value):
+        return {key: _plain(value[key]) for key in sorted(value)}
+    return value
+
+
+def _option(name: str, value: Any, walk: Walk) -> Option:
+    stream = Stream(walk)
+    with walk.at(f"argument {name!r}"):
+        stream.write(value)
+    text = repr(value)
+    return Option(name, stream.digest().hex(), text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def _versions(sampler: str) -> dict[str, str]:
+    names = ("pymc", "pytensor", "numpy", *sampler_pymc.sampler_packages(sampler))
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

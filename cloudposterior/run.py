@@ -1,0 +1,140 @@
+"""The one path of a call: token, cache, run, cache."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from xarray import DataTree
+
+from cloudposterior.cache import Cache, Entry, Record
+from cloudposterior.errors import CacheWarning, TokenError, TokenWarning
+from cloudposterior.explain import near_miss
+from cloudposterior.operations.request import Request
+from cloudposterior.operations.sample import SampleCall
+from cloudposterior.posterior import from_tree, is_posterior, to_tree
+
+__all__ = ["fulfil"]
+
+
+def fulfil(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Any:
+    """Answer a call from the cache, or run it and keep what it gives.
+
+    Parameters
+    ----------
+    call : SampleCall
+        The call.
+    cache : Cache or None
+        Where results are kept; None runs the call and keeps nothing.
+    overwrite : bool
+        Run the call in any case, and replace the entry.
+
+    Returns
+    -------
+    xarray.DataTree or arviz.InferenceData
+        As the call returns it without this package; the caller owns it.
+    """
+    if cache is None:
+        return call.run()[0]
+    reason = call.why_not()
+    if reason is not None:
+        return _run_uncached(call, reason)
+    request: Request | None = None
+    try:
+        for request in call.requests():
+            found = None if overwrite else _look_up(cache, request)
+            if found is not None:
+                _say(call, _hit_line(found[1]))
+                return from_tree(found[0])
+    except TokenError as error:
+        return _run_uncached(call, str(error))
+    assert request is not None
+    if not overwrite:
+        with _never_in_the_way("explaining the miss"):
+            _say(call, near_miss(cache, request))
+    return _run_and_keep(call, cache, request)
+
+
+def _run_uncached(call: SampleCall, reason: str) -> Any:
+    warnings.warn(
+        f"This call is not cached, and runs each time: {reason}",
+        TokenWarning,
+        stacklevel=_outside(),
+    )
+    return call.run()[0]
+
+
+def _look_up(cache: Cache, request: Request) -> tuple[DataTree, Entry] | None:
+    with _never_in_the_way(f"reading {request.label!r} of {request.model_name!r}"):
+        return cache.get(request.token, model=request.model_name, label=request.label)
+    return None
+
+
+def _run_and_keep(call: SampleCall, cache: Cache, request: Request) -> Any:
+    started = time.perf_counter()
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    result, seed = call.run()
+    elapsed_s = time.perf_counter() - started
+    if not is_posterior(result):
+        return result
+    result.attrs.update(
+        cloudposterior_token=request.token,
+        cloudposterior_random_seed=seed,
+        cloudposterior_created=created,
+        cloudposterior_elapsed_s=elapsed_s,
+    )
+    with _never_in_the_way("saving the posterior (it is returned all the same)"):
+        cache.put(
+            to_tree(result),
+            Record(
+                token=request.token,
+                model=request.model_name,
+                label=request.label,
+                manifest=request.manifest(),
+                versions=dict(request.versions),
+                created=created,
+                elapsed_s=elapsed_s,
+                random_seed=seed,
+            ),
+        )
+    return result
+
+
+@contextmanager
+def _never_in_the_way(doing: str) -> Iterator[None]:
+    """Turn whatever goes wrong beside the run into one warning: a posterior outranks its copy."""
+    try:
+        yield
+    except Exception as error:
+        warnings.warn(
+            f"{doing} failed: {type(error).__name__}: {error}",
+            CacheWarning,
+            stacklevel=_outside(),
+        )
+
+
+def _hit_line(entry: Entry) -> str:
+    where = f", {entry.path}" if entry.path is not None else ""
+    return (
+        f"cached result: {entry.record.model}, {entry.record.label}, "
+        f"sampled {entry.record.created}{where}"
+    )
+
+
+def _say(call: SampleCall, line: str | None) -> None:
+    if line and not call.quiet:
+        print(line)
+
+
+def _outside() -> int:
+    """Count the frames up to the first that is not of this package, for a warning to point at."""
+    depth, frame = 1, sys._getframe(1)
+    inside = ("cloudposterior", "contextlib")
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(inside):
+        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
+    return depth
