@@ -9,7 +9,7 @@ Importing the package also makes `dask.base.tokenize` read PyMC models: see `ide
 
 from __future__ import annotations
 
-from cloudposterior import config as _config
+from cloudposterior import config  # noqa: F401  (sets the defaults of the settings)
 from cloudposterior.api import cloud, explain, sample
 from cloudposterior.cache import DiskCache, Entry, MemoryCache, Record
 from cloudposterior.errors import (

@@ -13,6 +13,7 @@ from cloudposterior.cache import Cache
 from cloudposterior.cache.choice import CacheChoice, choose_cache
 from cloudposterior.errors import BlockError, TokenError
 from cloudposterior.explain import Explanation, explain_request
+from cloudposterior.identity import AnyModel
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.run import fulfil
 
@@ -26,7 +27,7 @@ def _cache(choice: CacheChoice) -> Cache | None:
 
 
 def _checked(model: object) -> pm.Model:
-    if isinstance(model, pm.Model):
+    if isinstance(model, AnyModel):
         return model
     hint = ""
     if hasattr(model, "backend"):
@@ -198,9 +199,7 @@ def sample(
         return block.sample(*args, **kwargs)
 
 
-def explain(
-    model: pm.Model, *args: Any, cache: CacheChoice = "disk", **kwargs: Any
-) -> Explanation:
+def explain(model: pm.Model, *args: Any, cache: CacheChoice = "disk", **kwargs: Any) -> Explanation:
     """Say whether a call would be answered from a cache, and what changed if it would not.
 
     Parameters

@@ -64,8 +64,9 @@ _replaced: dict[ModuleType, Callable[..., Any]] = {}
 
 
 def _original() -> Callable[..., Any]:
-    """What stood in the place of `pymc.sample`; PyMC's own unless somebody else swapped it too."""
-    return _replaced.get(pm, SAMPLE)
+    """Return what stood in the place of `pymc.sample`: PyMC's own, unless others swapped it too."""
+    original: Callable[..., Any] = _replaced.get(pm, SAMPLE)
+    return original
 
 
 def open_block(block: Block) -> None:

@@ -110,7 +110,7 @@ def _never_in_the_way(doing: str) -> Iterator[None]:
     """Turn whatever goes wrong beside the run into one warning: a posterior outranks its copy."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever it is, it is said)
         warnings.warn(
             f"{doing} failed: {type(error).__name__}: {error}",
             CacheWarning,

@@ -24,6 +24,7 @@ _CF_UNITS = {
     "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds",
 }  # fmt: skip
 _NAT = np.iinfo(np.int64).min
+_NANOSECONDS = 2**63 - 1
 _MISSING_TYPES = (type(None), float, type(pd.NA), type(pd.NaT))
 
 
@@ -109,17 +110,23 @@ def _split_complex(array: Array) -> Array:
 
 def _encode_time(array: Array, codec: dict[str, Json]) -> Stored:
     counts = array.astype(array.dtype.newbyteorder("="), copy=False).view(np.int64)
+    missing = np.isnat(array)
+    fill = int(_NAT) if missing.any() else None
+    return Stored(counts, {"kind": "time", **codec}, _cf_time(array, counts[~missing]), fill=fill)
+
+
+def _cf_time(array: Array, counts: Array) -> dict[str, Any]:
+    """Return the attributes by which others see dates; none for what xarray fails to decode."""
     unit, step = np.datetime_data(array.dtype)
-    attrs: dict[str, Any] = {}
-    if unit in _CF_UNITS and step == 1 and array.dtype.kind == "M":
-        attrs = {
-            "units": f"{_CF_UNITS[unit]} since 1970-01-01",
-            "calendar": "proleptic_gregorian",
-        }
-    elif unit in _CF_UNITS and step == 1:
-        attrs = {"units": _CF_UNITS[unit], "dtype": f"timedelta64[{unit}]"}
-    fill = int(_NAT) if np.isnat(array).any() else None
-    return Stored(counts, {"kind": "time", **codec}, attrs, fill=fill)
+    if step != 1 or unit not in _CF_UNITS:
+        return {}
+    # it goes through nanoseconds, which reach from 1678 to 2262
+    limit = int(np.array(_NANOSECONDS, "m8[ns]").astype(f"m8[{unit}]").astype(np.int64))
+    if counts.size and max(-int(counts.min()), int(counts.max())) >= limit:
+        return {}
+    if array.dtype.kind == "m":
+        return {"units": _CF_UNITS[unit], "dtype": f"timedelta64[{unit}]"}
+    return {"units": f"{_CF_UNITS[unit]} since 1970-01-01", "calendar": "proleptic_gregorian"}
 
 
 def _encode_bytes(array: Array, codec: dict[str, Json]) -> Stored:

@@ -52,6 +52,7 @@ class DiskCache:
         self.root = Path(root)
 
     def __repr__(self) -> str:
+        """Return how this cache was made."""
         return f"DiskCache({str(self.root)!r})"
 
     def get(self, token: str, *, model: str, label: str) -> tuple[xr.DataTree, Entry] | None:
@@ -83,6 +84,7 @@ class DiskCache:
                 _move_aside(path, str(error))
             except OSError as error:
                 warnings.warn(f"{path} is not used: {error}", CacheWarning, stacklevel=2)
+                return None
             else:
                 if found is not None:
                     return found
@@ -227,7 +229,9 @@ def _rebuild(file: BinaryIO, seal: Seal) -> xr.DataTree:
 def _move_aside(path: Path, reason: str) -> None:
     """Take a broken file out of the way, and say so in one warning."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    aside = path.with_name(f"{path.name.removesuffix(SUFFIX)[:60]}.aside-{now}-{uuid.uuid4().hex[:8]}")
+    aside = path.with_name(
+        f"{path.name.removesuffix(SUFFIX)[:60]}.aside-{now}-{uuid.uuid4().hex[:8]}"
+    )
     try:
         os.replace(path, aside)
     except OSError as error:

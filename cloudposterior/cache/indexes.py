@@ -33,30 +33,36 @@ def encode_pandas(values: pd.Index | ExtensionArray) -> Json:
     TypeError
         If the type is not known, or would not come back equal.
     """
-    array = values.array if isinstance(values, pd.Index) else values
-    coded = _encode_extension(array)
+    index = values if isinstance(values, pd.Index) else _index_of(values)
+    if isinstance(index.dtype, np.dtype):
+        return {"numpy": encode_value(index.to_numpy())}
+    coded = _encode_extension(index.array)
     again = decode_index(coded)
-    if again.dtype != values.dtype or not again.equals(_index_of(array)):
+    if again.dtype != index.dtype or not again.equals(index):
         raise TypeError(f"pandas values of dtype {values.dtype} cannot be held exactly")
     return coded
 
 
 def _encode_extension(array: Any) -> Json:
     dtype = array.dtype
-    if isinstance(dtype, np.dtype):
-        return {"numpy": encode_value(np.asarray(array))}
     if isinstance(dtype, pd.CategoricalDtype):
         categories = encode_pandas(dtype.categories)
         return {"categorical": [encode_value(array.codes), categories, bool(dtype.ordered)]}
     if isinstance(dtype, pd.PeriodDtype):
-        return {"period": [encode_value(array.asi8), dtype.name.removeprefix("period[").removesuffix("]")]}
+        return {
+            "period": [
+                encode_value(array.asi8),
+                dtype.name.removeprefix("period[").removesuffix("]"),
+            ]
+        }
     if isinstance(dtype, pd.DatetimeTZDtype):
         return {"zoned": [encode_value(array.asi8), dtype.unit, str(dtype.tz)]}
     if isinstance(dtype, pd.IntervalDtype):
         ends = [encode_pandas(array.left), encode_pandas(array.right)]
         return {"interval": [*ends, dtype.closed]}
     if isinstance(dtype, pd.StringDtype):
-        texts = [None if missing else str(text) for text, missing in zip(array, array.isna())]
+        pairs = zip(array, array.isna(), strict=True)
+        texts = [None if missing else str(text) for text, missing in pairs]
         return {"string": [texts, *string_dtype_parts(dtype)]}
     if hasattr(dtype, "numpy_dtype") and hasattr(array, "_mask"):
         numbers = array.to_numpy(dtype=dtype.numpy_dtype, na_value=dtype.numpy_dtype.type(0))

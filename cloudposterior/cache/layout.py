@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from pandas.api.extensions import ExtensionArray
 
@@ -96,6 +97,7 @@ def _decode_attrs(coded: Json) -> dict[Any, Any]:
 
 def _plan_group(node: xr.DataTree, path: str) -> tuple[Group, Json]:
     dataset = node.to_dataset(inherit=False)
+    coded_attrs = _encode_attrs(dataset.attrs)
     coded_indexes, in_layout = encode_indexes(dataset)
     children = list(node.children)
     dims: dict[Hashable, str] = {}
@@ -121,7 +123,7 @@ def _plan_group(node: xr.DataTree, path: str) -> tuple[Group, Json]:
     )
     return group, {
         "path": node.path,
-        "attrs": _encode_attrs(dataset.attrs),
+        "attrs": coded_attrs,
         "stored": path,
         "variables": coded,
         "indexes": coded_indexes,
@@ -149,15 +151,14 @@ def _plan_variable(
         "shape": list(variable.shape),
         "attrs": _encode_attrs(variable.attrs),
     }
-    values = _loaded(variable)
-    if in_layout:
-        stored = _shown(values)
-    elif isinstance(values, np.ndarray):
+    values = variable.to_index() if in_layout else _loaded(variable)
+    if isinstance(values, np.ndarray):
         stored = encode_array(values)
         coded["codec"] = stored.codec
     else:
         stored = _shown(values)
-        coded["codec"] = {"kind": "pandas", "values": indexes.encode_pandas(values)}
+        if not in_layout:
+            coded["codec"] = {"kind": "pandas", "values": indexes.encode_pandas(values)}
     own = {} if stored_as == name else {"cloudposterior_name": readable(str(name))}
     attrs = attributes(variable.attrs, {**stored.attrs, **own})
     return Dataset(stored_as, tuple(dims[dim] for dim in variable.dims), stored, attrs), coded
@@ -167,7 +168,7 @@ def _loaded(variable: xr.Variable) -> Any:
     """Return the values as a numpy array or a pandas extension array, computed where lazy."""
     if isinstance(variable, xr.IndexVariable):
         is_numpy = isinstance(variable.dtype, np.dtype)
-        return variable.values if is_numpy else variable.to_index().array
+        return np.asarray(variable.values) if is_numpy else variable.to_index().array
     data = variable.data
     if hasattr(data, "__dask_graph__"):
         data = data.compute()
@@ -178,13 +179,12 @@ def _loaded(variable: xr.Variable) -> Any:
     raise TypeError(f"data of type {type(data).__qualname__} cannot be held exactly")
 
 
-def _shown(values: Any) -> Stored:
+def _shown(values: pd.Index | ExtensionArray) -> Stored:
     """Return what other readers see of values that the layout holds."""
-    array = np.asarray(values)
-    if array.dtype.kind != "O":
-        return encode_array(array)
-    texts = np.empty(array.shape, dtype=object)
-    texts.reshape(-1)[:] = [readable(str(item)) for item in array.reshape(-1)]
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind != "O":
+        return encode_array(np.asarray(values))
+    texts = np.empty(len(values), dtype=object)
+    texts[:] = [readable(str(item)) for item in values]
     return Stored(texts, codec={})
 
 

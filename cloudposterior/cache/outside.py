@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from cloudposterior.cache.values import encode_value
+
 __all__ = ["attributes", "readable", "split_text", "stored_name"]
 
 PIECE = 30_000
@@ -21,10 +23,13 @@ PIECE = 30_000
 # Read by netCDF or HDF5 themselves, or acted on by xarray when it decodes; a user's attribute of
 # that name means what the user says, not that.
 _TAKEN = frozenset(
-    "_FillValue missing_value scale_factor add_offset _Unsigned _Encoding dtype coordinates "
-    "calendar grid_mapping bounds DIMENSION_LIST REFERENCE_LIST CLASS NAME _Netcdf4Dimid "
-    "_Netcdf4Coordinates _nc3_strict _NCProperties".split()
-)
+    {
+        "_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned", "_Encoding",
+        "dtype", "coordinates", "calendar", "grid_mapping", "bounds", "DIMENSION_LIST",
+        "REFERENCE_LIST", "CLASS", "NAME", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict",
+        "_NCProperties",
+    }
+)  # fmt: skip
 _TIME_UNITS = re.compile(
     r".*\bsince\b.*|days?|hours?|minutes?|seconds?|milliseconds?|microseconds?|nanoseconds?",
     re.DOTALL,
@@ -71,7 +76,8 @@ def _is_plain(name: str) -> bool:
 def attributes(attrs: Mapping[Any, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return attributes for a file: the user's as well as can be, and our `own` ones beside them.
 
-    A value that netCDF cannot hold is there as text (JSON where it can be that).
+    A value that netCDF cannot hold is there as text (JSON where it can be that). All values are of
+    the types that `encode_value` knows.
     """
     shown: dict[str, Any] = {}
     for name, value in attrs.items():
@@ -100,7 +106,11 @@ def _as_netcdf(value: Any) -> Any:
     for fits, convert in _CONVERSIONS:
         if fits(value):
             return convert(value)
-    return readable(json.dumps(value, default=str, ensure_ascii=False, skipkeys=True))
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False, skipkeys=True)
+    except ValueError:  # an integer of thousands of digits
+        text = json.dumps(encode_value(value))
+    return readable(text)
 
 
 def readable(text: str) -> str:

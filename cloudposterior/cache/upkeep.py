@@ -102,7 +102,9 @@ def verify(root: Path) -> list[tuple[Path, str]]:
             broken.append((path, str(error)))
             continue
         record = entry.record
-        expected = [Path(safe_name(record.model), n) for n in file_names(record.label, record.token)]
+        expected = [
+            Path(safe_name(record.model), n) for n in file_names(record.label, record.token)
+        ]
         if path.relative_to(root) not in expected:
             broken.append((path, f"it is not where it is looked for, {root / expected[0]}"))
     return broken

@@ -42,7 +42,7 @@ def encode_value(value: object) -> Json:
     if kind is float:
         return value if math.isfinite(value) else {"float": repr(value)}  # type: ignore[arg-type]
     if kind is int:
-        return value if value in _INT64 else {"int": hex(value)}  # type: ignore[operator, arg-type]
+        return value if value in _INT64 else {"int": hex(value)}  # type: ignore[arg-type]
     if kind is list:
         return [encode_value(item) for item in value]  # type: ignore[attr-defined]
     if kind in _ENCODERS:
@@ -84,7 +84,7 @@ def _encode_scalar(value: np.generic) -> Json:
         raise TypeError(f"a numpy scalar of dtype {value.dtype} cannot be held exactly")
     # numpy strips trailing NULs of fixed-length text on its way through an array
     if isinstance(value, np.str_):
-        return ["str", str(value)]
+        return ["str", "".join(value)]
     if isinstance(value, np.bytes_):
         return ["bytes", _to_text(bytes(value))]
     return [value.dtype.str, _to_text(value.tobytes())]

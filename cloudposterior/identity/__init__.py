@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from cloudposterior.identity import functions, graph, objects, ops
-from cloudposterior.identity.model import Component, components, model_digest, model_walk
+from cloudposterior.identity.model import AnyModel, Component, components, model_digest, model_walk
 from cloudposterior.identity.registration import register
 
 __all__ = [
+    "AnyModel",
     "Component",
     "components",
     "functions",

@@ -168,8 +168,7 @@ def _attributes(found: object, attributes: tuple[str, ...], stream: Stream) -> N
 
 def _refuse_blind(module_name: str, attribute: str, stream: Stream) -> None:
     blind = (module_name, attribute) in _BLIND_NAMES or any(
-        module_name == module and attribute.startswith(prefix)
-        for module, prefix in _BLIND_PREFIXES
+        module_name == module and attribute.startswith(prefix) for module, prefix in _BLIND_PREFIXES
     )
     if blind:
         raise stream.walk.refuse(
@@ -304,4 +303,3 @@ def write_class_body(cls: type, stream: Stream) -> None:
             name: value for name, value in sorted(vars(cls).items()) if name not in _CLASS_NOTES
         }
         write_items(body, stream)  # type: ignore[arg-type]
-

@@ -23,11 +23,11 @@ from cloudposterior.identity.ops import op_digest, type_digest
 from cloudposterior.identity.walk import Stream, Walk, rule
 
 try:  # immutable inner graphs came with PyTensor 3
-    from pytensor.graph.fg import AbstractFunctionGraph as _FunctionGraph
+    from pytensor.graph.fg import AbstractFunctionGraph as AnyFunctionGraph
 except ImportError:
-    _FunctionGraph = FunctionGraph
+    AnyFunctionGraph = FunctionGraph
 
-__all__ = ["Scope"]
+__all__ = ["AnyFunctionGraph", "Scope"]
 
 
 class Scope:
@@ -53,8 +53,11 @@ class Scope:
         self._generators_here = 0
 
     def begin(self, place: str) -> None:
-        """Say which part of a model is walked now: random generators are known by where they are
-        met first, so that a variable put in before does not rename those behind it."""
+        """Say which part of a model is walked now.
+
+        Random generators are known by where they are met first, so that a variable put in before
+        does not rename those behind it.
+        """
         self.place = place.encode()
         self._generators_here = 0
 
@@ -164,7 +167,7 @@ def _variable(obj: Variable, stream: Stream) -> None:
     stream.put(b"variable", walk.scope.digest(obj))
 
 
-@rule(_FunctionGraph)
+@rule(AnyFunctionGraph)
 def _function_graph(obj: FunctionGraph, stream: Stream) -> None:
     digest = stream.walk.digest(obj, functools.partial(_put_function_graph, obj), kind="graph")
     stream.put(b"graph", digest)

@@ -216,7 +216,9 @@ def _shown(item: Any) -> str:
 
 def _marks(flat: np.ndarray) -> np.ndarray:
     if flat.size > _SKETCHED_VALUES:
-        blocks = [_mark(block.tobytes()) for block in np.array_split(_bytes(flat), _SKETCHED_VALUES)]
+        blocks = [
+            _mark(block.tobytes()) for block in np.array_split(_bytes(flat), _SKETCHED_VALUES)
+        ]
         return np.array(blocks, dtype="<u2")
     marks = (_mark(repr(item).encode()) for item in flat.tolist())
     return np.fromiter(marks, dtype="<u2", count=flat.size)

@@ -19,7 +19,7 @@ from cloudposterior.identity.arrays import digest_bytes
 from cloudposterior.identity.graph import Scope
 from cloudposterior.identity.walk import Stream, Walk, rule
 
-__all__ = ["MODEL_FIELDS", "Component", "components", "model_digest", "model_walk"]
+__all__ = ["MODEL_FIELDS", "AnyModel", "Component", "components", "model_digest", "model_walk"]
 
 # Every attribute of a model, on both generations of PyMC; a test fails when PyMC adds one. What is
 # not listed was put there by a subclass or by the user, and is walked as it is.
@@ -44,7 +44,12 @@ MODEL_FIELDS = {
     "str_repr",
     "_repr_latex_",
     "_pytensor_config",
+    # compiled functions of a frozen model
+    "_cache",
 }
+AnyModel: type = getattr(pm.model.core, "BaseModel", pm.Model)
+"""What models of both generations have in common; newer PyMC also has a `FrozenModel`."""
+
 _ORDERS = ("free_RVs", "observed_RVs", "deterministics", "potentials", "data_vars")
 
 
@@ -84,7 +89,7 @@ def model_walk(model: pm.Model) -> Walk:
 
 
 def _labels(model: pm.Model) -> dict[int, bytes]:
-    labels = {}
+    labels: dict[int, bytes] = {}
     for name, variable in model.named_vars.items():
         labels.setdefault(id(variable), digest_bytes(b"variable", _text(name)))
     for rv, value in model.rvs_to_values.items():
@@ -200,29 +205,34 @@ def _length(length: object, scope: Scope, walk: Walk) -> bytes:
     return scope.digest(length) if isinstance(length, Variable) else _digest(walk, length)
 
 
+# What the array of a result's coordinate holds, whether it was given as Python's or numpy's.
+_COORD_DTYPES = {int: np.dtype("i8"), float: np.dtype("f8"), bool: np.dtype("?")}
+
+
 def _coord_digest(walk: Walk, values: object) -> bytes:
-    """Digest coordinate values; a typed array where they have one type, since they come as a
-    tuple that may be a million long."""
-    if isinstance(values, tuple) and values:
-        kinds = set(map(type, values))
-        if len(kinds) == 1:
-            kind = kinds.pop()
-            if issubclass(kind, np.generic) and kind not in (np.void, np.object_):
-                array = np.array(values)
-                if array.shape == (len(values),) and array.dtype.type is kind:
-                    return _digest(walk, ("array", array, _units(values, array)))
-            elif kind is str:
-                array = np.empty(len(values), dtype=object)
-                array[:] = values
-                return _digest(walk, ("array", array))
+    """Digest coordinate values, which come as a tuple that may be a million long.
+
+    Those of one type go through a typed array.
+    """
+    kinds = set(map(type, values)) if isinstance(values, tuple) else set()
+    kind = kinds.pop() if len(kinds) == 1 else type(None)
+    if issubclass(kind, str):
+        labels = np.empty(len(values), dtype=object)  # type: ignore[arg-type]
+        labels[:] = [str(value) for value in values]  # type: ignore[attr-defined]
+        return _digest(walk, labels)
+    dtype = _COORD_DTYPES.get(kind)
+    if issubclass(kind, np.datetime64 | np.timedelta64):
+        # each has a unit of its own, and an array would convert them to one
+        units = {value.dtype for value in values}  # type: ignore[attr-defined]
+        dtype = units.pop() if len(units) == 1 else None
+    elif issubclass(kind, np.number | np.bool_):
+        dtype = np.dtype(kind)
+    if dtype is not None:
+        try:
+            return _digest(walk, np.fromiter(values, dtype, len(values)))  # type: ignore[arg-type, call-overload]
+        except OverflowError:  # integers beyond 64 bits
+            pass
     return _digest(walk, values)
-
-
-def _units(values: tuple[np.generic, ...], array: np.ndarray) -> list[str]:
-    # an array of datetimes has one unit, its elements may each have their own; strings likewise
-    if array.dtype.kind in "mM":
-        return [str(v.dtype) for v in values]
-    return []
 
 
 def _order(model: pm.Model, field: str) -> Component:
@@ -248,7 +258,7 @@ def model_digest(model: pm.Model, walk: Walk | None = None) -> bytes:
     return digest_bytes(b"model", *(c.digest() for c in components(model, walk)))
 
 
-@rule(pm.Model)
+@rule(AnyModel)
 def _model(obj: pm.Model, stream: Stream) -> None:
     walk = stream.walk
     for position, model in enumerate(walk.models):

@@ -8,18 +8,18 @@ from __future__ import annotations
 import collections
 import copyreg
 import functools
-import hashlib
 import io
 import types
 import weakref
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
 
 from cloudposterior.errors import TokenError
-from cloudposterior.identity.arrays import array_digest, dtype_name
+from cloudposterior.identity.arrays import array_digest, digest_bytes, dtype_name
 from cloudposterior.identity.origin import find_global, named_origin, release
 from cloudposterior.identity.walk import Stream, rule
 
@@ -156,9 +156,10 @@ def _all_text(array: np.ndarray) -> bool:
 
 
 def _text_digest(array: np.ndarray) -> bytes:
-    items = [item.encode("utf-8", "surrogatepass") for item in array.ravel().tolist()]
+    items = array.ravel().tolist()
     lengths = np.fromiter(map(len, items), dtype="<u8", count=len(items))
-    return hashlib.blake2b(lengths.tobytes() + b"".join(items), digest_size=16).digest()
+    text = "".join(items).encode("utf-8", "surrogatepass")
+    return digest_bytes(lengths.tobytes(), text)
 
 
 @rule(np.ufunc)
@@ -257,13 +258,17 @@ def _reduced(obj: object, stream: Stream) -> None:
     stream.text(b"instance", str(len(reduced)))
     stream.write(function)
     stream.write(arguments)
-    state, items, pairs, *others = [*rest, None, None, None, None][:4]
+    state, items, pairs, *others = _padded(rest)
     with walk.at(type(obj).__name__):
         stream.write(_plain_state(state))
         stream.write(None if items is None else list(items))
         stream.write(None if pairs is None else list(pairs))
         for other in others:
             stream.write(other)
+
+
+def _padded(rest: list[object]) -> list[Any]:
+    return [*rest, *[None] * (4 - len(rest))]
 
 
 def _plain_state(state: object) -> object:

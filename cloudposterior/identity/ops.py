@@ -11,6 +11,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pymc.distributions.distribution
 import pymc.logprob.abstract
@@ -81,14 +82,11 @@ _FILLED: dict[str, set[str]] = {
 }
 
 # PyMC keeps what a distribution computes not on its op but registered for the op's class.
-_REGISTERED: tuple[Callable[..., object], ...] = tuple(
-    table
-    for table in (
-        getattr(pymc.logprob.abstract, name, None) for name in
-        ("_logprob", "_logcdf", "_logccdf", "_icdf")
-    )
-    if table is not None
-) + (pymc.distributions.distribution._support_point,)  # fmt: skip
+_TABLES = ("_logprob", "_logcdf", "_logccdf", "_icdf")
+_REGISTERED: tuple[Any, ...] = (
+    *(getattr(pymc.logprob.abstract, n) for n in _TABLES if hasattr(pymc.logprob.abstract, n)),
+    pymc.distributions.distribution._support_point,
+)
 
 # Compiled forms of an op can be registered too; only what a user registers is of interest, since
 # these modules are imported as they are needed.
@@ -118,7 +116,7 @@ def op_digest(walk: Walk, op: Op) -> bytes:
 
 def _put_op(op: Op, stream: Stream) -> None:
     walk = stream.walk
-    cls = type(op)
+    cls: Any = type(op)
     with walk.at(cls.__name__):
         stream.put(b"op", walk.digest(cls, functools.partial(_put_class, cls), kind="op class"))
         left_out = _filled(cls)
@@ -139,7 +137,7 @@ def _state(op: object) -> Iterator[tuple[str, object]]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _filled(cls: type) -> frozenset[str]:
+def _filled(cls: Any) -> frozenset[str]:
     names: set[str] = set()
     for base in cls.__mro__:
         names |= _FILLED.get(f"{base.__module__}.{base.__qualname__}", set())
@@ -156,14 +154,14 @@ def _put_class(cls: type, stream: Stream) -> None:
 
 def _registered(cls: type) -> Iterator[object]:
     for table in _REGISTERED:
-        function = table.dispatch(cls)  # type: ignore[attr-defined]
-        if function is not table.dispatch(object):  # type: ignore[attr-defined]
+        function = table.dispatch(cls)
+        if function is not table.dispatch(object):
             yield function
     for module_name, name in _COMPILED:
-        table = getattr(sys.modules.get(module_name), name, None)
-        if table is None:
+        compiled: Any = getattr(sys.modules.get(module_name), name, None)
+        if compiled is None:
             continue
-        function = table.dispatch(cls)
+        function = compiled.dispatch(cls)
         if not _shipped(function):
             yield function
 
@@ -209,13 +207,14 @@ def _tensor_type(key: tuple[str, tuple[int | None, ...]], walk: Walk) -> bytes:
 
 
 def _put_type(type_: Type, stream: Stream) -> None:
+    kind: Any = type(type_)
     stream.put(b"type")
-    stream.write(type(type_))
+    stream.write(kind)
     props = getattr(type_, "__props__", None)
     if props is not None and named_origin(type(type_)) is not None:
         stream.write({name: getattr(type_, name) for name in props if name != "name"})
     else:
-        left_out = _filled(type(type_)) | {"name"}
+        left_out = _filled(kind) | {"name"}
         stream.write({k: v for k, v in sorted(_state(type_)) if k not in left_out})
 
 
@@ -243,4 +242,3 @@ def _mode(obj: Mode, stream: Stream) -> None:
     stream.write(type(obj))
     stream.write(str(getattr(obj, "provided_linker", None)))
     stream.write(str(getattr(obj, "provided_optimizer", None)))
-

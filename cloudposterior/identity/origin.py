@@ -55,8 +55,7 @@ def _release(top: str, file: str | None) -> str | None:
             str(Path(file).resolve()).startswith(_STDLIB) or file.startswith("<frozen")
         )
         return _python() if in_stdlib else None
-    version = _distribution(top)
-    return version
+    return _distribution(top)
 
 
 def _python() -> str:
@@ -75,7 +74,9 @@ def _distribution(top: str) -> str | None:
 @functools.cache
 def _owners() -> dict[str, list[str]]:
     """Map import names to distributions (scans all metadata, so asked for late)."""
-    return {top: sorted(names) for top, names in importlib.metadata.packages_distributions().items()}
+    return {
+        top: sorted(names) for top, names in importlib.metadata.packages_distributions().items()
+    }
 
 
 def find_global(module_name: str, qualname: str) -> object:

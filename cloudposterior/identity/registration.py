@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pymc as pm
 from dask.base import normalize_token
@@ -10,8 +11,8 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.graph.type import Type
 
-from cloudposterior.identity.graph import _FunctionGraph
-from cloudposterior.identity.model import model_digest
+from cloudposterior.identity.graph import AnyFunctionGraph
+from cloudposterior.identity.model import AnyModel, model_digest
 from cloudposterior.identity.walk import Stream, Walk
 
 __all__ = ["register"]
@@ -38,18 +39,18 @@ def register() -> None:
     would keep its old way: subclasses that exist are registered one by one.
     """
     for base, function in (
-        (pm.Model, _normalize_model),
+        (AnyModel, _normalize_model),
         (Variable, _normalize_part),
         (Op, _normalize_part),
         (Type, _normalize_part),
-        (_FunctionGraph, _normalize_part),
+        (AnyFunctionGraph, _normalize_part),
         (Apply, _normalize_apply),
     ):
         for cls in _family(base):
             normalize_token.register(cls, function)
 
 
-def _family(base: type) -> Iterator[type]:
+def _family(base: Any) -> Iterator[Any]:
     yield base
     for cls in type.__subclasses__(base):
         yield from _family(cls)

@@ -141,9 +141,7 @@ class Stream:
         atom = ATOMS.get(type(obj))
         if atom is not None:
             atom(self, obj)
-        elif type(obj) in BY_VALUE:
-            write(obj, self)
-        elif not self.met(obj):
+        elif type(obj) in BY_VALUE or not self.met(obj):
             write(obj, self)
 
     def met(self, obj: object) -> bool:
@@ -233,7 +231,7 @@ def _named(stream: Stream, obj: object) -> None:
 
 
 # Written by value at once, exact types only: a subclass may carry more.
-ATOMS: dict[type, Callable[[Stream, object], None]] = {
+ATOMS: dict[type, Callable[[Stream, Any], None]] = {
     type(None): _none,
     bool: _bool,
     int: _int,
@@ -243,7 +241,7 @@ ATOMS: dict[type, Callable[[Stream, object], None]] = {
     bytes: _bytes,
     type(Ellipsis): _named,
     type(NotImplemented): _named,
-}  # type: ignore[assignment, dict-item]
+}
 
 # Kinds whose identity means nothing: whether two equal ones are one object depends on how the
 # interpreter folded constants, so they are written out each time.

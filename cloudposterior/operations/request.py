@@ -87,5 +87,3 @@ def make_request(
 def _made_up_name(model: pm.Model) -> str:
     """Name an unnamed model after its free variables."""
     return "-".join(str(rv.name) for rv in model.free_RVs) or "model"
-
-

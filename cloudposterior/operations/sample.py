@@ -114,7 +114,7 @@ class SampleCall:
         return make_request(self, parts, options, _versions(sampler), self._label(sampler))
 
     def _tune(self, sampler: str) -> int | None:
-        tune = self.arguments["tune"]
+        tune: int | None = self.arguments["tune"]
         if tune is None and sampler == "pymc":
             tune = sampler_pymc.default_tune(self.arguments["step"])
         return tune

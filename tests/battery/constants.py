@@ -229,7 +229,7 @@ PAIRS: tuple[Pair, ...] = (
             "one more nan": (np.array([1.0, np.nan, 1.0]), np.array([1.0, np.nan, np.nan])),
             "value beside a nan": (np.array([1.0, np.nan, 1.0]), np.array([1.0, np.nan, 2.0])),
             "permuted beside a nan": (np.array([1.0, np.nan, 2.0]), np.array([2.0, np.nan, 1.0])),
-            "float32": (np.array([0.5, 1.5]), np.array([0.5, 1.5], dtype="float32")),
+            "rounded to float32": (np.array([0.1]), np.array([0.1], dtype="float32")),
         },
     ),
     *contrast(

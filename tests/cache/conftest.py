@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
+import pickle
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -102,7 +103,8 @@ def assert_same_value(got: Any, put: Any, where: str) -> None:
     elif put is not pd.NA and put is not pd.NaT and bool(put != put):
         assert bool(got != got), where
     elif put is not pd.NA and put is not pd.NaT:
-        assert got == put and repr(got) == repr(put), where
+        assert got == put, where
+        assert type(put) is int or repr(got) == repr(put), where
 
 
 def assert_same_variable(got: xr.Variable, put: xr.Variable, where: str) -> None:
@@ -114,14 +116,16 @@ def assert_same_variable(got: xr.Variable, put: xr.Variable, where: str) -> None
 
 
 def assert_same_tree(got: xr.DataTree, put: xr.DataTree) -> None:
-    assert got.identical(put)
+    # xarray compares NaN and NA within tuples and lists by identity: such a tree is not even
+    # identical to its own copy, and the rest of this function alone can tell
+    assert got.identical(put) or not put.identical(pickle.loads(pickle.dumps(put)))
     assert got.name == put.name
     assert [node.path for node in got.subtree] == [node.path for node in put.subtree]
     for one, other in zip(got.subtree, put.subtree, strict=True):
         a, b = one.to_dataset(inherit=False), other.to_dataset(inherit=False)
         assert list(a.data_vars) == list(b.data_vars)
         assert list(a.coords) == list(b.coords)
-        assert list(a.sizes.items()) == list(b.sizes.items())
+        assert dict(a.sizes) == dict(b.sizes)
         assert_same_value(a.attrs, b.attrs, one.path)
         assert set(a.xindexes) == set(b.xindexes)
         for name in b.indexes:

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.battery import PAIRS, Pair, bodies, functions, globals, ops
-from tests.identity.tokens_of_pairs import REFUSED, token_of
+from tests.battery.tokens import REFUSED, token_of
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = Path(__file__).with_name("tokens_of_pairs.py")
 HASH_SEEDS = ("1", "2")
 MAIN = {module.__name__.split(".")[-1]: module for module in (bodies, functions, globals, ops)}
 """Modules of the battery whose functions and classes are also made in ``__main__``."""
@@ -23,11 +22,11 @@ MAIN = {module.__name__.split(".")[-1]: module for module in (bodies, functions,
 Tokens = dict[str, list[str]]
 
 
-def start(script: Path, directory: Path, hash_seed: str) -> subprocess.Popen[str]:
-    """Run a script in a directory of its own under a hash seed."""
+def start(program: list[str], directory: Path, hash_seed: str) -> subprocess.Popen[str]:
+    """Run a script or module in a directory of its own under a hash seed."""
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, str(script)],
+        [sys.executable, *program],
         cwd=directory,
         env=environment,
         stdout=subprocess.PIPE,
@@ -40,7 +39,7 @@ def as_main(name: str, directory: Path) -> Path:
     """Copy a module of the battery to a script that prints the tokens of its own pairs."""
     script = directory / f"copy_of_{name}.py"
     source = (ROOT / "tests" / "battery" / f"{name}.py").read_text(encoding="utf-8")
-    ending = "from tests.identity.tokens_of_pairs import print_tokens\n\nprint_tokens(PAIRS)\n"
+    ending = "from tests.battery.tokens import print_tokens\n\nprint_tokens(PAIRS)\n"
     script.write_text(f"{source}\n\n{ending}", encoding="utf-8")
     return script
 
@@ -51,10 +50,11 @@ def processes(
 ) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """The other processes, which run while this one computes its own tokens."""
     started = {
-        seed: start(SCRIPT, tmp_path_factory.mktemp(f"seed_{seed}"), seed) for seed in HASH_SEEDS
+        seed: start(["-m", "tests.battery.tokens"], tmp_path_factory.mktemp(f"seed_{seed}"), seed)
+        for seed in HASH_SEEDS
     }
     directory = tmp_path_factory.mktemp("main")
-    started |= {name: start(as_main(name, directory), directory, "3") for name in MAIN}
+    started |= {name: start([str(as_main(name, directory))], directory, "3") for name in MAIN}
     yield started
     for process in started.values():
         process.kill()

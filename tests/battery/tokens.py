@@ -1,6 +1,6 @@
-"""Print the tokens of pairs as JSON; run as a script, in a process of its own.
+"""Print the tokens of pairs as JSON, in a process of its own.
 
-Usage: ``python tokens_of_pairs.py`` for the whole battery. A module of the battery that runs as a
+Usage: ``python -m tests.battery.tokens`` for the whole battery. A module of the battery that runs as a
 script itself, so that its functions belong to ``__main__``, calls ``print_tokens`` on its pairs.
 """
 

@@ -1,0 +1,190 @@
+"""The command line: ``cloudposterior demo`` and ``cloudposterior cache ...``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import dask.config
+from dask.utils import format_bytes, parse_bytes, parse_timedelta
+from rich.console import Console
+from rich.table import Table
+
+from cloudposterior import config
+from cloudposterior.cache import DiskCache, Entry, read_entry
+from cloudposterior.demo import run_demo
+from cloudposterior.errors import CloudPosteriorError
+from cloudposterior.identity.difference import difference
+
+__all__ = ["main"]
+
+assert config is not None  # imported for the defaults it sets
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words of the command; None takes those of the process.
+
+    Returns
+    -------
+    int
+        0, or 1 when something is wrong with the cache or with what was asked for.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except (CloudPosteriorError, OSError, ValueError, LookupError) as error:
+        print(f"cloudposterior: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cloudposterior", description="Sample a PyMC model once: posteriors cached for good."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    demo = commands.add_parser("demo", help="fit the radon model twice, the second time cached")
+    demo.set_defaults(run=_demo)
+    cache = commands.add_parser("cache", help="look at a cache directory and tidy it")
+    actions = cache.add_subparsers(required=True, metavar="action")
+
+    def action(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=text, description=text)
+        default = dask.config.get("cloudposterior.directory")
+        sub.add_argument("--dir", default=default, help=f"cache directory (default: {default})")
+        sub.set_defaults(run=run)
+        return sub
+
+    action("list", _list, "list the entries, oldest first")
+    show = action("show", _show, "show all that is known of one entry")
+    show.add_argument("entry", help="file, or the end of its name (the hex digits will do)")
+    action("verify", _verify, "read every file whole and name those that are broken")
+    prune = action("prune", _prune, "remove entries by age, size or count")
+    prune.add_argument("--older-than", metavar="AGE", help="e.g. 30d, 12h")
+    prune.add_argument("--max-size", metavar="SIZE", help="remove the oldest beyond this, e.g. 5GB")
+    prune.add_argument("--keep", metavar="N", type=int, help="keep the newest N")
+    clear = action("clear", _clear, "remove all entries")
+    for sub in (prune, clear):
+        sub.add_argument("--dry-run", action="store_true", help="only say what would go")
+    diff = action("diff", _diff, "say what changed from one entry to another")
+    diff.add_argument("a", help="a cache file")
+    diff.add_argument("b", help="another")
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> None:
+    run_demo()
+
+
+def _cache(options: argparse.Namespace) -> DiskCache:
+    return DiskCache(options.dir)
+
+
+def _list(options: argparse.Namespace) -> None:
+    entries = _cache(options).entries()
+    if not entries:
+        print(f"no entries in {options.dir}")
+        return
+    _print_entries(entries)
+
+
+def _print_entries(entries: Iterable[Entry]) -> None:
+    table = Table("model", "parameters", "token", "sampled", "took", "size", box=None)
+    total = 0
+    for entry in entries:
+        record = entry.record
+        total += entry.size_bytes
+        table.add_row(
+            record.model,
+            record.label,
+            record.token[:8],
+            datetime.fromisoformat(record.created).strftime("%Y-%m-%d %H:%M"),
+            f"{record.elapsed_s:.1f} s",
+            format_bytes(entry.size_bytes),
+        )
+    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
+    print(f"{table.row_count} entries, {format_bytes(total)}")
+
+
+def _show(options: argparse.Namespace) -> None:
+    entry = _cache(options).show(options.entry)
+    record = entry.record
+    rows = {
+        "file": entry.path,
+        "size": format_bytes(entry.size_bytes),
+        "model": record.model,
+        "parameters": record.label,
+        "token": record.token,
+        "sampled": record.created,
+        "took": f"{record.elapsed_s:.2f} s",
+        "random seed": json.dumps(record.random_seed),
+        "versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
+    }
+    options_kept = record.manifest.get("options", {})
+    rows["arguments"] = ", ".join(f"{o['name']}={o['text']}" for o in options_kept.values())
+    rows["components"] = ", ".join(
+        f"{row['kind']} {row['name']}"
+        for row in record.manifest.get("components", ())
+        if row["kind"] not in ("order", "model")
+    )
+    for name, value in rows.items():
+        print(f"{name:12} {value}")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    cache = _cache(options)
+    broken = cache.verify()
+    for path, reason in broken:
+        print(f"{path}: {reason}")
+    print(f"{len(cache.entries())} entries, {len(broken)} broken files")
+    return 1 if broken else 0
+
+
+def _prune(options: argparse.Namespace) -> None:
+    age, size = options.older_than, options.max_size
+    if age is None and size is None and options.keep is None:
+        raise ValueError("say what to prune by: --older-than, --max-size or --keep")
+    removed = _cache(options).prune(
+        older_than=None if age is None else timedelta(seconds=parse_timedelta(age)),
+        max_size_bytes=None if size is None else parse_bytes(size),
+        keep=options.keep,
+        dry_run=options.dry_run,
+    )
+    _say_removed(removed, options.dry_run)
+
+
+def _clear(options: argparse.Namespace) -> None:
+    _say_removed(_cache(options).clear(dry_run=options.dry_run), options.dry_run)
+
+
+def _say_removed(entries: list[Entry], dry_run: bool) -> None:
+    for entry in entries:
+        print(entry.path)
+    print(f"{len(entries)} entries {'would be removed' if dry_run else 'removed'}")
+
+
+def _diff(options: argparse.Namespace) -> None:
+    old, new = (read_entry(_file(options, name)).record for name in (options.a, options.b))
+    lines = difference(old.manifest, new.manifest)
+    print("\n".join(lines) if lines else "no difference")
+
+
+def _file(options: argparse.Namespace, name: str) -> Path:
+    path = Path(name)
+    if path.exists():
+        return path
+    found = _cache(options).show(name).path
+    assert found is not None
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
