@@ -472,6 +472,7 @@ def test_initial_values_of_the_caller_are_not_changed(build: Build, short: Optio
     assert repr(given) == before
 
 
+@pytest.mark.filterwarnings("ignore:Passing `log_likelihood`:FutureWarning")
 def test_same_dictionary_of_arguments_hits_twice(
     build: Build, short: Options, runs: list[Any]
 ) -> None:
@@ -487,12 +488,10 @@ def test_same_dictionary_of_arguments_hits_twice(
     [
         {"nuts": {"target_accept": 0.8}, "target_accept": 0.9},
         {"start": {"small::mu": 0.0}, "initvals": {"small::mu": 0.0}},
-        {"start": {"small::mu": 0.0}, "step": "no step"},
         {"random_seed": -1},
         {"random_seed": np.random.RandomState(1)},
         {"initvals": {"nosuch": 0.0}},
         {"var_names": ["nosuch"]},
-        {"nosuch": 1},
         {"draws": -1000},
     ],
     ids=lambda arguments: " ".join(arguments),
@@ -530,7 +529,9 @@ def test_model_of_any_name_stays_inside_the_cache_directory(
     name: str, build: Build, stub_runs: list[pm.Model], in_tmp_path: Path
 ) -> None:
     for _ in range(2):
-        cp.sample(build(name), cache="deep/down/kept")
+        model = build()
+        model.name = name  # PyMC lets no slash into the names of new models
+        cp.sample(model, cache="deep/down/kept")
     assert len(stub_runs) == 1
     (path,) = files(in_tmp_path)
     assert path.parent.parent == in_tmp_path / "deep" / "down" / "kept"

@@ -99,13 +99,14 @@ def decode_indexes(
 def _decode_index(spec: Json, values: Array | None) -> pd.Index:
     name = decode_value(spec["name"])
     if "range" in spec:
-        return pd.RangeIndex(*spec["range"], name=name)
+        start, stop, step = spec["range"]
+        return pd.RangeIndex(start, stop, step, name=name)
     if "exact" in spec:
         return indexes.decode_index(spec["exact"]).rename(name)
     if "string" in spec:
         dtype: Any = indexes.string_dtype(*spec["string"])
     else:
         dtype = np.dtype(spec["numpy"])
-    if dtype == object and values is not None:
+    if values is not None and isinstance(dtype, np.dtype) and dtype.kind == "O":
         values = values.astype(object)
     return pd.Index(values, dtype=dtype, name=name, tupleize_cols=False)

@@ -24,6 +24,8 @@ __all__ = [
     "string_dtype_parts",
 ]
 
+_MASKED_ARRAYS = (pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray)
+
 
 def encode_pandas(values: pd.Index | ExtensionArray) -> Json:
     """Return a pandas index (of one level) or extension array as JSON.
@@ -64,7 +66,7 @@ def _encode_extension(array: Any) -> Json:
         pairs = zip(array, array.isna(), strict=True)
         texts = [None if missing else str(text) for text, missing in pairs]
         return {"string": [texts, *string_dtype_parts(dtype)]}
-    if hasattr(dtype, "numpy_dtype") and hasattr(array, "_mask"):
+    if isinstance(array, _MASKED_ARRAYS):
         numbers = array.to_numpy(dtype=dtype.numpy_dtype, na_value=dtype.numpy_dtype.type(0))
         return {"masked": [encode_value(numbers), encode_value(np.asarray(array.isna()))]}
     raise TypeError(f"pandas values of dtype {dtype} cannot be held exactly")
@@ -81,20 +83,20 @@ def decode_pandas(coded: Json) -> Any:
         return pd.Categorical.from_codes(decode_value(codes), dtype=dtype)
     if kind == "period":
         ordinals, freq = body
-        return pd.PeriodIndex.from_ordinals(decode_value(ordinals), freq=freq).array
+        return pd.arrays.PeriodArray(decode_value(ordinals), dtype=pd.PeriodDtype(freq))
     if kind == "zoned":
         counts, unit, zone = body
         utc = pd.DatetimeIndex(decode_value(counts).view(f"M8[{unit}]")).tz_localize("UTC")
         return utc.tz_convert(zone).array
     if kind == "interval":
         left, right, closed = body
-        ends = [decode_index(left), decode_index(right)]
-        return pd.arrays.IntervalArray.from_arrays(*ends, closed=closed)
+        lowest, highest = decode_index(left), decode_index(right)
+        return pd.arrays.IntervalArray.from_arrays(lowest, highest, closed=closed)
     if kind == "string":
         texts, storage, missing = body
         return pd.array(texts, dtype=string_dtype(storage, missing))
     numbers, mask = (decode_value(part) for part in body)
-    masked = pd.array(numbers, dtype=_masked_dtype(numbers.dtype))
+    masked: Any = pd.array(numbers, dtype=_masked_dtype(numbers.dtype))
     masked[mask] = pd.NA
     return masked
 
@@ -106,7 +108,8 @@ def decode_index(coded: Json) -> pd.Index:
 
 def _index_of(values: Any) -> pd.Index:
     # with its dtype said, pandas does not guess at what an object array may hold
-    return pd.Index(values, dtype=values.dtype, tupleize_cols=False)
+    index: pd.Index = pd.Index(values, dtype=values.dtype, tupleize_cols=False)
+    return index
 
 
 def _masked_dtype(dtype: np.dtype[Any]) -> str:
@@ -124,9 +127,9 @@ def string_dtype_parts(dtype: pd.StringDtype) -> list[str]:
 
 def string_dtype(storage: str, missing: str) -> pd.StringDtype:
     """Return a pandas text dtype; its storage does not count for equality."""
-    if missing == "NA":
-        return pd.StringDtype(storage)
-    return pd.StringDtype(storage, na_value=np.nan)
+    make: Any = pd.StringDtype
+    dtype: pd.StringDtype = make(storage) if missing == "NA" else make(storage, na_value=np.nan)
+    return dtype
 
 
 def encode_multi_index(index: pd.MultiIndex) -> Json:
@@ -140,8 +143,9 @@ def encode_multi_index(index: pd.MultiIndex) -> Json:
 
 def decode_multi_index(coded: Json) -> pd.MultiIndex:
     """Return the MultiIndex of which `encode_multi_index` made `coded`."""
+    levels: Any = [decode_index(level) for level in coded["levels"]]
     return pd.MultiIndex(
-        levels=[decode_index(level) for level in coded["levels"]],
+        levels=levels,
         codes=[decode_value(codes) for codes in coded["codes"]],
         names=[decode_value(name) for name in coded["names"]],
         verify_integrity=False,

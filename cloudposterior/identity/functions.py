@@ -62,6 +62,8 @@ _CLASS_NOTES = {
     "__dataclass_fields__",
     "__dataclass_params__",
     "__classcell__",
+    # kept by pickle on each class that it meets
+    "__slotnames__",
 }
 
 
@@ -167,8 +169,10 @@ def _attributes(found: object, attributes: tuple[str, ...], stream: Stream) -> N
 
 
 def _refuse_blind(module_name: str, attribute: str, stream: Stream) -> None:
-    blind = (module_name, attribute) in _BLIND_NAMES or any(
-        module_name == module and attribute.startswith(prefix) for module, prefix in _BLIND_PREFIXES
+    blind = (
+        (module_name, attribute) in _BLIND_NAMES
+        or (module_name == "builtins" and attribute in _BLIND_BUILTINS)
+        or any(module_name == m and attribute.startswith(p) for m, p in _BLIND_PREFIXES)
     )
     if blind:
         raise stream.walk.refuse(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 from pytensor.compile.ops import DeepCopyOp, ViewOp
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, NominalVariable, Variable
@@ -17,8 +18,10 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.scalar.basic import Identity
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.type import RandomType
+from pytensor.tensor.variable import TensorConstant
 
 from cloudposterior.identity.arrays import digest_bytes
+from cloudposterior.identity.folding import Folding
 from cloudposterior.identity.ops import op_digest, type_digest
 from cloudposterior.identity.walk import Stream, Walk, rule
 
@@ -46,6 +49,7 @@ class Scope:
         self.walk = walk
         self.labels = labels or {}
         self.place = b""
+        self.folding: Folding | None = None
         self._known: dict[int, bytes] = dict(self.labels)
         self._nodes: dict[int, bytes] = {}
         self._roots: dict[int, int] = {}
@@ -92,6 +96,7 @@ class Scope:
                 stack.pop()
             elif top.owner is None:
                 known[id(stack.pop())] = self._leaf(top)
+                self._folded(top)
             else:
                 missing = [v for v in top.owner.inputs if id(v) not in known]
                 if missing:
@@ -106,6 +111,9 @@ class Scope:
         if _is_view(node):
             # a clone may drop it, and the value is the same
             return self._known[id(node.inputs[0])]
+        folded = self._folded(variable)
+        if folded is not None:
+            return self._constant(folded)
         result = self._nodes.get(id(node))
         if result is None:
             parts = [b"node", op_digest(self.walk, node.op)]
@@ -123,12 +131,21 @@ class Scope:
             return self._shared(variable, kind)
         if isinstance(variable, NominalVariable):
             return digest_bytes(b"nominal", repr(variable.id).encode(), kind)
+        if isinstance(variable, TensorConstant):
+            return self._constant(variable.data)
         if isinstance(variable, Constant):
             return digest_bytes(b"constant", kind, self._value(variable.data))
         number = self._roots.setdefault(id(variable), len(self._roots))
         self.walk.alive.append(variable)
         name = (variable.name or "").encode()
         return digest_bytes(b"root", name, number.to_bytes(4, "little"), kind)
+
+    def _constant(self, data: np.ndarray) -> bytes:
+        # the type of a constant follows from its data
+        return digest_bytes(b"tensor constant", self._value(data))
+
+    def _folded(self, variable: Variable) -> np.ndarray | None:
+        return None if self.folding is None else self.folding.value(variable)
 
     def _shared(self, variable: SharedVariable, kind: bytes) -> bytes:
         if isinstance(variable.type, RandomType):
@@ -183,6 +200,8 @@ def _put_function_graph(obj: FunctionGraph, stream: Stream) -> None:
             for number, (v, kind) in enumerate(zip(obj.inputs, kinds, strict=True))
         },
     )
+    if isinstance(obj, FunctionGraph):
+        scope.folding = Folding(obj)
     stream.put(b"inputs", b"".join(kinds))
     for output in obj.outputs:
         stream.put(b"output", scope.digest(output))

@@ -1,7 +1,7 @@
 """Print the tokens of pairs as JSON, in a process of its own.
 
-Usage: ``python -m tests.battery.tokens`` for the whole battery. A module of the battery that runs as a
-script itself, so that its functions belong to ``__main__``, calls ``print_tokens`` on its pairs.
+Usage: ``python -m tests.battery.tokens`` for the whole battery. A module of the battery that
+itself runs as a script, so that its functions belong to ``__main__``, calls ``print_tokens``.
 """
 
 from __future__ import annotations

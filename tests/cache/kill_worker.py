@@ -30,7 +30,7 @@ LONGEST_WAIT_S = 0.03
 
 
 def write_one(cache: DiskCache, rng: random.Random) -> None:
-    value, size = rng.randrange(2**31), rng.choice([10, 1000, 100_000])
+    value, size = rng.randrange(2**31), rng.choice([10, 1000, 20_000])
     variables = {f"x{number}": ("i", np.full(size, float(value))) for number in range(3)}
     variables["noise"] = ("i", np.random.default_rng(value).normal(size=size))
     dataset = xr.Dataset(variables, attrs={"value": value, "size": size})

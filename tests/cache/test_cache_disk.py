@@ -266,7 +266,7 @@ def test_read_only_directory(read_only_disk, make_tree, make_record, assert_same
     cache.put(make_tree(), make_record("broken")).path.write_text("torn")
     subprocess.run(["mount", "-o", "remount,ro", str(read_only_disk)], check=True)
     assert_same(get(cache, make_record())[0], make_tree())
-    with pytest.raises(OSError, match="[Rr]ead-only"):
+    with pytest.raises(OSError, match=r"[Rr]ead-only"):
         cache.put(make_tree(), make_record("b"))
     with pytest.warns(CacheWarning, match="could not be moved aside"):
         assert get(cache, make_record("broken")) is None

@@ -385,7 +385,7 @@ def test_put_refuses_what_cannot_be_held(dataset, named, cache, make_record):
 def test_put_refuses_a_value_within_itself(cache, make_record):
     loop: list[Any] = []
     loop.append(loop)
-    with pytest.raises(TypeError, match="'loop'.*within itself"):
+    with pytest.raises(TypeError, match=r"'loop'.*within itself"):
         cache.put(xr.DataTree(xr.Dataset(attrs={"loop": loop})), make_record())
 
 
