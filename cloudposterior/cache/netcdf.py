@@ -56,7 +56,8 @@ def _write_group(file: Any, group: Group) -> None:
     for name, size in group.dims.items():
         place.dimensions[name] = size
     taken = {dataset.name for dataset in group.datasets} | group.dims.keys()
-    for dataset in group.datasets:
+    # a dimension's own variable first: made later, it makes HDF5 link all the others anew
+    for dataset in sorted(group.datasets, key=lambda dataset: dataset.dims != (dataset.name,)):
         stored, names = dataset.stored, dataset.dims
         if stored.extra_dim is not None:
             extra = stored_name(stored.extra_dim, taken)

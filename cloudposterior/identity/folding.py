@@ -13,8 +13,8 @@ import numpy as np
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.null_type import NullType
+from pytensor.tensor.basic import Alloc
 from pytensor.tensor.random.type import RandomType
-from pytensor.tensor.variable import TensorConstant
 
 from cloudposterior.identity.origin import named_origin
 
@@ -34,25 +34,24 @@ class Folding:
         self._graph = graph
         self._values: dict[int, Any] = {}
 
-    def value(self, variable: Variable) -> np.ndarray | None:
+    def value(self, variable: Variable) -> np.ndarray | np.generic | None:
         """Evaluate a variable, whose inputs were asked for before.
 
         Returns
         -------
-        numpy.ndarray or None
-            None when it is no constant, or when PyTensor would not fold it.
+        numpy.ndarray, numpy.generic or None
+            None when it is no number, or when PyTensor would not fold it.
         """
         if isinstance(variable, Constant):
             self._values[id(variable)] = variable.data
-            return variable.data if isinstance(variable, TensorConstant) else None
+            return _number(variable.data)
         node = variable.owner
         if node is None or any(id(v) not in self._values for v in node.inputs):
             return None
         if id(variable) not in self._values and self._may_fold(node):
             results = _evaluate(node, [self._values[id(v)] for v in node.inputs])
             self._values.update((id(v), r) for v, r in zip(node.outputs, results, strict=True))
-        value = self._values.get(id(variable))
-        return value if isinstance(value, np.ndarray) else None
+        return _number(self._values.get(id(variable)))
 
     def _may_fold(self, node: Apply) -> bool:
         kinds = [v.type for v in (*node.inputs, *node.outputs)]
@@ -61,8 +60,16 @@ class Folding:
             and not any(isinstance(kind, RandomType | NullType) for kind in kinds)
             # the user's own may count its calls
             and named_origin(type(node.op)) is not None
-            and bool(node.op.do_constant_folding(self._graph, node))
+            and self._would_fold(node)
         )
+
+    def _would_fold(self, node: Apply) -> bool:
+        # of a constant broadcast PyTensor may also drop the broadcast, which comes to the same
+        return type(node.op) is Alloc or bool(node.op.do_constant_folding(self._graph, node))
+
+
+def _number(value: object) -> np.ndarray | np.generic | None:
+    return value if isinstance(value, np.ndarray | np.generic) else None
 
 
 def _evaluate(node: Apply, inputs: list[Any]) -> list[Any]:

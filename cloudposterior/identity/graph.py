@@ -15,7 +15,7 @@ from pytensor.compile.ops import DeepCopyOp, ViewOp
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, NominalVariable, Variable
 from pytensor.graph.fg import FunctionGraph
-from pytensor.scalar.basic import Identity
+from pytensor.scalar.basic import Identity, ScalarConstant
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.variable import TensorConstant
@@ -113,7 +113,7 @@ class Scope:
             return self._known[id(node.inputs[0])]
         folded = self._folded(variable)
         if folded is not None:
-            return self._constant(folded)
+            return self._number(variable, folded)
         result = self._nodes.get(id(node))
         if result is None:
             parts = [b"node", op_digest(self.walk, node.op)]
@@ -131,8 +131,8 @@ class Scope:
             return self._shared(variable, kind)
         if isinstance(variable, NominalVariable):
             return digest_bytes(b"nominal", repr(variable.id).encode(), kind)
-        if isinstance(variable, TensorConstant):
-            return self._constant(variable.data)
+        if isinstance(variable, TensorConstant | ScalarConstant):
+            return self._number(variable, variable.data)
         if isinstance(variable, Constant):
             return digest_bytes(b"constant", kind, self._value(variable.data))
         number = self._roots.setdefault(id(variable), len(self._roots))
@@ -140,11 +140,12 @@ class Scope:
         name = (variable.name or "").encode()
         return digest_bytes(b"root", name, number.to_bytes(4, "little"), kind)
 
-    def _constant(self, data: np.ndarray) -> bytes:
-        # the type of a constant follows from its data
-        return digest_bytes(b"tensor constant", self._value(data))
+    def _number(self, variable: Variable, data: np.ndarray | np.generic) -> bytes:
+        # dtype and static shape follow from the data
+        family = type(variable.type).__name__.encode()
+        return digest_bytes(b"number", family, self._value(np.asarray(data)))
 
-    def _folded(self, variable: Variable) -> np.ndarray | None:
+    def _folded(self, variable: Variable) -> np.ndarray | np.generic | None:
         return None if self.folding is None else self.folding.value(variable)
 
     def _shared(self, variable: SharedVariable, kind: bytes) -> bytes:

@@ -230,6 +230,15 @@ def _sparse_fields(obj: scipy.sparse.spmatrix) -> set[str]:
             if hasattr(obj, name)}  # fmt: skip
 
 
+@rule(np.random.RandomState)
+def _random_state(obj: np.random.RandomState, stream: Stream) -> None:
+    if obj is np.random.mtrand._rand:
+        # numpy's global one, seeded by the operating system: every frozen scipy distribution has it
+        stream.put(b"global random state")
+    else:
+        _reduced(obj, stream)
+
+
 @rule(functools.partial)
 def _partial(obj: functools.partial[object], stream: Stream) -> None:
     if type(obj) is not functools.partial:

@@ -13,7 +13,8 @@ HOSTILE = [
     "../../x", "..", ".", "", "/", "/etc/passwd", "a/b", "a\\b", "C:\\x", "c:", "x" * 61,
     "x" * 300,
     "X" * 300, "🎲", "🎲" * 100, "résumé", "re\u0301sume\u0301", "CON", "con", "Con", "con.txt",
-    "com1", "COM1", "lpt9.nc", "nul", "aux.", "a.", "a ", " a", "a..", ".hidden", "-rf", "~", "$HOME",
+    "com1", "COM1", "lpt9.nc", "nul", "aux.", "a.", "a ", " a", "a..", ".hidden", "-rf", "~",
+    "$HOME",
     "a\0b", "a\nb", "Radon", "RADON", "radon-0a1b2c3d", "\udc80", "a*", "a?", "a|b", '"', "%2e%2e",
     "draws-1000-chains4-deadbeef",
 ]  # fmt: skip
