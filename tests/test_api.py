@@ -190,9 +190,7 @@ def test_cloud_takes_a_cache_object_of_the_users_own(
             self.kept: dict[str, tuple[xr.DataTree, cp.Entry]] = {}
             self.asked: list[tuple[str, str]] = []
 
-        def get(
-            self, token: str, *, model: str, label: str
-        ) -> tuple[xr.DataTree, cp.Entry] | None:
+        def get(self, token: str, *, model: str, label: str) -> tuple[xr.DataTree, cp.Entry] | None:
             self.asked.append((model, label))
             return self.kept.get(token)
 
@@ -281,8 +279,10 @@ def test_sample_gives_the_draws_of_plain_pymc(
     assert_same_draws(ours, plain)
     assert_same_draws(again, plain)
     assert list(ours["posterior"].data_vars) == list(plain["posterior"].data_vars)
-    assert list(ours.groups()) == list(plain.groups()) if callable(ours.groups) else (
-        ours.groups == plain.groups
+    assert (
+        list(ours.groups()) == list(plain.groups())
+        if callable(ours.groups)
+        else (ours.groups == plain.groups)
     )
 
 
@@ -553,9 +553,7 @@ def test_model_without_a_name_is_named_after_its_free_variables(
     assert [path.parent.name for path in files()] == ["mu"]
 
 
-def test_result_carries_what_is_known_of_its_run(
-    build: Build, stub_runs: list[pm.Model]
-) -> None:
+def test_result_carries_what_is_known_of_its_run(build: Build, stub_runs: list[pm.Model]) -> None:
     attrs = cp.sample(build()).attrs
     assert len(attrs["cloudposterior_token"]) == 32
     assert attrs["cloudposterior_elapsed_s"] >= 0

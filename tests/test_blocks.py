@@ -284,9 +284,7 @@ def test_block_restores_after_a_failed_run(build: Build, short: Options) -> None
     assert pm.sample is SAMPLE
 
 
-def test_block_object_serves_again_after_its_exit(
-    build: Build, stub_runs: list[pm.Model]
-) -> None:
+def test_block_object_serves_again_after_its_exit(build: Build, stub_runs: list[pm.Model]) -> None:
     block = cp.cloud(build())
     for _ in range(3):
         with block:
@@ -432,9 +430,7 @@ def test_generator_collected_restores(build: Build, stub_runs: list[pm.Model]) -
     assert pm.sample is SAMPLE
 
 
-def test_generator_in_a_cycle_collected_restores(
-    build: Build, stub_runs: list[pm.Model]
-) -> None:
+def test_generator_in_a_cycle_collected_restores(build: Build, stub_runs: list[pm.Model]) -> None:
     class Holder:
         pass
 

@@ -133,7 +133,9 @@ def test_demo_fits_twice_and_says_where_the_file_is(tmp_path):
     assert path.name in done.stdout
     assert "cached result" in done.stdout
     assert "radon::sigma_a" in done.stdout
-    first, second = map(float, re.search(r"first fit ([\d.]+) s, second ([\d.]+) s", done.stdout).groups())
+    first, second = map(
+        float, re.search(r"first fit ([\d.]+) s, second ([\d.]+) s", done.stdout).groups()
+    )
     assert second < first
     with xr.open_datatree(path) as tree:
         assert json.loads(tree.attrs["cloudposterior_random_seed"]) == 2006

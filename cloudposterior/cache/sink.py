@@ -65,7 +65,7 @@ class Sink:
         if self.failure is None:
             try:
                 self._write_all(start, view)
-            except BaseException as failure:  # an interrupt too must not pass through libhdf5
+            except BaseException as failure:  # noqa: BLE001  (an interrupt must not pass libhdf5)
                 self.failure = failure
         if self.failure is not None:
             self._keep(start, view)
@@ -89,7 +89,7 @@ class Sink:
         try:
             self._file.seek(start)
             self._file.readinto(view)
-        except BaseException as failure:  # as in `write`
+        except BaseException as failure:  # noqa: BLE001  (as in `write`)
             self.failure = self.failure or failure
         for at, piece in self._kept:
             low, high = max(at, start), min(at + len(piece), stop)
@@ -110,7 +110,7 @@ class Sink:
         if self.failure is None:
             try:
                 self._file.truncate(self._end)
-            except BaseException as failure:  # as in `write`
+            except BaseException as failure:  # noqa: BLE001  (as in `write`)
                 self.failure = failure
         return self._end
 

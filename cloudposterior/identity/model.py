@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -214,22 +215,22 @@ def _coord_digest(walk: Walk, values: object) -> bytes:
 
     Those of one type go through a typed array.
     """
-    kinds = set(map(type, values)) if isinstance(values, tuple) else set()
+    listed: tuple[Any, ...] = values if isinstance(values, tuple) else ()
+    kinds = set(map(type, listed))
     kind = kinds.pop() if len(kinds) == 1 else type(None)
     if issubclass(kind, str):
-        labels = np.empty(len(values), dtype=object)  # type: ignore[arg-type]
-        labels[:] = [str(value) for value in values]  # type: ignore[attr-defined]
-        return _digest(walk, labels)
+        # an array of objects: one of text drops trailing NULs
+        return _digest(walk, np.array([*map(str, listed), None], dtype=object)[:-1])
     dtype = _COORD_DTYPES.get(kind)
     if issubclass(kind, np.datetime64 | np.timedelta64):
         # each has a unit of its own, and an array would convert them to one
-        units = {value.dtype for value in values}  # type: ignore[attr-defined]
+        units = {value.dtype for value in listed}
         dtype = units.pop() if len(units) == 1 else None
     elif issubclass(kind, np.number | np.bool_):
         dtype = np.dtype(kind)
     if dtype is not None:
         try:
-            return _digest(walk, np.fromiter(values, dtype, len(values)))  # type: ignore[arg-type, call-overload]
+            return _digest(walk, np.fromiter(listed, dtype, len(listed)))
         except OverflowError:  # integers beyond 64 bits
             pass
     return _digest(walk, values)

@@ -101,5 +101,8 @@ def test_walk_refuses_what_is_nested_too_deep():
 
 
 def test_walk_refuses_an_open_file_and_says_where(tmp_path):
-    with (tmp_path / "file").open("w") as file, pytest.raises(TokenError, match=r"'log'.*TextIOWrapper"):
+    with (
+        (tmp_path / "file").open("w") as file,
+        pytest.raises(TokenError, match=r"'log'.*TextIOWrapper"),
+    ):
         digest({"log": file})
