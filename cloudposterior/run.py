@@ -88,34 +88,46 @@ def _run_and_keep(call: SampleCall, cache: Cache, request: Request) -> Any:
         cloudposterior_created=created,
         cloudposterior_elapsed_s=elapsed_s,
     )
-    with _never_in_the_way("saving the posterior (it is returned all the same)"):
-        cache.put(
-            to_tree(result),
-            Record(
-                token=request.token,
-                model=request.model_name,
-                label=request.label,
-                manifest=request.manifest(),
-                versions=dict(request.versions),
-                created=created,
-                elapsed_s=elapsed_s,
-                random_seed=seed,
-            ),
-        )
+    tree = to_tree(result)
+    lack = call.missing(tree)
+    if lack is not None:
+        _warn(f"sampling was interrupted ({lack}): what there is is returned, and not cached")
+        return result
+    try:
+        cache.put(tree, _record(request, created, elapsed_s, seed))
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a posterior outranks its copy)
+        _warn(f"the posterior is returned, but could not be saved: {_named(error)}")
     return result
+
+
+def _record(request: Request, created: str, elapsed_s: float, seed: Any) -> Record:
+    return Record(
+        token=request.token,
+        model=request.model_name,
+        label=request.label,
+        manifest=request.manifest(),
+        versions=dict(request.versions),
+        created=created,
+        elapsed_s=elapsed_s,
+        random_seed=seed,
+    )
 
 
 @contextmanager
 def _never_in_the_way(doing: str) -> Iterator[None]:
-    """Turn whatever goes wrong beside the run into one warning: a posterior outranks its copy."""
+    """Turn whatever goes wrong beside the run into one warning."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  (whatever it is, it is said)
-        warnings.warn(
-            f"{doing} failed: {type(error).__name__}: {error}",
-            CacheWarning,
-            stacklevel=_outside(),
-        )
+        _warn(f"{doing} failed: {_named(error)}")
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, CacheWarning, stacklevel=_outside())
 
 
 def _hit_line(entry: Entry) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+from xarray import DataTree
 
 from cloudposterior.identity.manifest import Option
 from cloudposterior.identity.model import components, model_walk
@@ -167,6 +168,15 @@ class SampleCall:
         # PyMC writes into the dictionaries it is given
         extra = {k: dict(v) if type(v) is dict else v for k, v in self._extra.items()}
         return sampler_pymc.SAMPLE(draws, **call, **extra), seed
+
+    def missing(self, tree: DataTree) -> str | None:
+        """Say what a result lacks; PyMC returns what it has when sampling is interrupted."""
+        wanted = {"chain": int(self.arguments["chains"]), "draw": int(self.arguments["draws"])}
+        group = tree.children.get("posterior")
+        got = {name: 0 if group is None else group.sizes.get(name, 0) for name in wanted}
+        if got == wanted:
+            return None
+        return ", ".join(f"{got[name]} of {wanted[name]} {name}s" for name in wanted)
 
 
 def _by_name(initvals: Any) -> Any:
