@@ -118,7 +118,7 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
     ) -> None:
         wrong = self._close()
         if wrong is not None:
-            raise BlockError(f"{wrong}; pymc.sample has been put back") from error
+            raise BlockError(f"{wrong}; the block is closed all the same") from error
 
     def _close(self) -> str | None:
         """Close the block and leave the model's context; say what was wrong with the moment."""

@@ -33,7 +33,10 @@ class Block(Protocol):
 
 
 _lock = threading.RLock()
-_open: list[tuple[int, Block]] = []
+_passing = threading.local()
+# threads themselves, not their numbers: those are given out again
+_open: list[tuple[threading.Thread, Block]] = []
+_replaced: dict[ModuleType, Callable[..., Any]] = {}
 _PLACES: tuple[ModuleType, ...] = (pm, pm.sampling, pm.sampling.mcmc)
 
 
@@ -41,15 +44,29 @@ _PLACES: tuple[ModuleType, ...] = (pm, pm.sampling, pm.sampling.mcmc)
 def _sample(*args: Any, **kwargs: Any) -> Any:
     block = _block_for(kwargs.get("model"))
     if block is None:
-        return _original()(*args, **kwargs)
+        return _pass_on(*args, **kwargs)
     kwargs.pop("model", None)
     return block.sample(*args, **kwargs)
 
 
+def _pass_on(*args: Any, **kwargs: Any) -> Any:
+    """Call what stood in the place of `pymc.sample`: PyMC's own, unless others swapped it too."""
+    before = _replaced.get(pm, SAMPLE)
+    if before is SAMPLE or getattr(_passing, "on", False):
+        # theirs may have ours inside, and come back here
+        return SAMPLE(*args, **kwargs)
+    _passing.on = True
+    try:
+        return before(*args, **kwargs)
+    finally:
+        _passing.on = False
+
+
 def _block_for(model: pm.Model | None) -> Block | None:
     """Find the innermost block of this thread that is open for the model of a call."""
-    here = threading.get_ident()
-    blocks = [block for thread, block in _open if thread == here]
+    here = threading.current_thread()
+    # a copy: other threads open and close theirs meanwhile
+    blocks = [block for thread, block in tuple(_open) if thread is here]
     if not blocks:
         return None
     if model is None:
@@ -58,15 +75,6 @@ def _block_for(model: pm.Model | None) -> Block | None:
         except TypeError:
             return None  # outside of any model: PyMC says so better
     return next((block for block in reversed(blocks) if block.model is model), None)
-
-
-_replaced: dict[ModuleType, Callable[..., Any]] = {}
-
-
-def _original() -> Callable[..., Any]:
-    """Return what stood in the place of `pymc.sample`: PyMC's own, unless others swapped it too."""
-    original: Callable[..., Any] = _replaced.get(pm, SAMPLE)
-    return original
 
 
 def open_block(block: Block) -> None:
@@ -84,9 +92,9 @@ def open_block(block: Block) -> None:
             )
         if not _open:
             for place in _PLACES:
-                _replaced[place] = place.sample
+                _replaced[place] = SAMPLE if place.sample is _sample else place.sample
                 place.sample = _sample  # type: ignore[attr-defined]
-        _open.append((threading.get_ident(), block))
+        _open.append((threading.current_thread(), block))
 
 
 @dataclass(frozen=True)
@@ -117,11 +125,11 @@ def close_block(block: Block) -> Closing:
         mine = next((entry for entry in _open if entry[1] is block), None)
         if mine is None:
             raise BlockError("this cp.cloud block is not open, so it cannot be left")
-        newest = [entry for entry in _open if entry[0] == mine[0]][-1]
+        newest = [entry for entry in _open if entry[0] is mine[0]][-1]
         _open.remove(mine)
         if not _open:
             _restore()
-    return Closing(in_thread=mine[0] == threading.get_ident(), in_order=newest is mine)
+    return Closing(in_thread=mine[0] is threading.current_thread(), in_order=newest is mine)
 
 
 def _restore() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 __all__ = [
     "BlockError",
     "CacheFileError",
@@ -9,6 +12,7 @@ __all__ = [
     "CloudPosteriorError",
     "TokenError",
     "TokenWarning",
+    "warn",
 ]
 
 
@@ -34,3 +38,16 @@ class CacheWarning(UserWarning):
 
 class TokenWarning(UserWarning):
     """A call is not cached, since no complete key can be made for it."""
+
+
+def warn(kind: type[Warning], message: str) -> None:
+    """Warn the caller of this package, whichever of its functions was called."""
+    depth, frame = 1, sys._getframe()
+    inside = ("cloudposterior", "contextlib")
+    while frame.f_back is not None and _module(frame.f_globals).startswith(inside):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, kind, stacklevel=depth)
+
+
+def _module(namespace: dict[str, object]) -> str:
+    return str(namespace.get("__name__", ""))

@@ -82,7 +82,10 @@ def near_miss(cache: Cache, request: Request) -> str | None:
     """Say in a line why a request was a miss, when an entry on disk comes close; else None."""
     if not hasattr(cache, "root"):
         return None
-    found = explain_request(cache, request)
+    try:
+        found = explain_request(cache, request)
+    except OSError:
+        return None  # no directory that could be listed: saving will say so
     if found.hit or found.entry is None or not 0 < len(found.changes) <= _NEAR:
         return None
     return f"no cached result, since: {'; '.join(found.changes)}"

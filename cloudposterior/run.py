@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,10 +11,11 @@ from typing import Any
 from xarray import DataTree
 
 from cloudposterior.cache import Cache, Entry, Record
-from cloudposterior.errors import CacheWarning, TokenError, TokenWarning
+from cloudposterior.errors import CacheWarning, TokenError, TokenWarning, warn
 from cloudposterior.explain import near_miss
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
+from cloudposterior.operations.seed import seed_attribute
 from cloudposterior.posterior import from_tree, is_posterior, to_tree
 
 __all__ = ["fulfil"]
@@ -61,11 +60,7 @@ def fulfil(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Any:
 
 
 def _run_uncached(call: SampleCall, reason: str) -> Any:
-    warnings.warn(
-        f"This call is not cached, and runs each time: {reason}",
-        TokenWarning,
-        stacklevel=_outside(),
-    )
+    warn(TokenWarning, f"this call is not cached, and runs each time: {reason}")
     return call.run()[0]
 
 
@@ -84,19 +79,22 @@ def _run_and_keep(call: SampleCall, cache: Cache, request: Request) -> Any:
         return result
     result.attrs.update(
         cloudposterior_token=request.token,
-        cloudposterior_random_seed=seed,
+        cloudposterior_random_seed=seed_attribute(seed),
         cloudposterior_created=created,
         cloudposterior_elapsed_s=elapsed_s,
     )
     tree = to_tree(result)
     lack = call.missing(tree)
     if lack is not None:
-        _warn(f"sampling was interrupted ({lack}): what there is is returned, and not cached")
+        warn(
+            CacheWarning,
+            f"sampling was interrupted ({lack}): what there is is returned, and not cached",
+        )
         return result
     try:
         cache.put(tree, _record(request, created, elapsed_s, seed))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a posterior outranks its copy)
-        _warn(f"the posterior is returned, but could not be saved: {_named(error)}")
+        warn(CacheWarning, f"the posterior is returned, but could not be saved: {_named(error)}")
     return result
 
 
@@ -119,15 +117,11 @@ def _never_in_the_way(doing: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  (whatever it is, it is said)
-        _warn(f"{doing} failed: {_named(error)}")
+        warn(CacheWarning, f"{doing} failed: {_named(error)}")
 
 
 def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, CacheWarning, stacklevel=_outside())
 
 
 def _hit_line(entry: Entry) -> str:
@@ -141,12 +135,3 @@ def _hit_line(entry: Entry) -> str:
 def _say(call: SampleCall, line: str | None) -> None:
     if line and not call.quiet:
         print(line)
-
-
-def _outside() -> int:
-    """Count the frames up to the first that is not of this package, for a warning to point at."""
-    depth, frame = 1, sys._getframe(1)
-    inside = ("cloudposterior", "contextlib")
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(inside):
-        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
-    return depth

@@ -119,9 +119,9 @@ def stub_runs(monkeypatch: pytest.MonkeyPatch) -> list[pm.Model]:
     models: list[pm.Model] = []
 
     @functools.wraps(sampler_pymc.SAMPLE)
-    def made_up(*args: Any, **kwargs: Any) -> Any:
-        models.append(kwargs["model"])
-        values = np.random.default_rng(len(models)).normal(size=(2, 5))
+    def made_up(draws: int, *, chains: int, model: pm.Model, **_: Any) -> Any:
+        models.append(model)
+        values = np.random.default_rng(len(models)).normal(size=(chains, draws))
         posterior = xr.Dataset({"mu": (("chain", "draw"), values)})
         return from_tree(xr.DataTree.from_dict({"posterior": posterior}))
 

@@ -132,11 +132,10 @@ def test_explain_says_which_variable_came_and_went(build_radon: Build) -> None:
     model = build_radon()
     with model:
         pm.Deterministic("twice", 2 * model["radon::b"])
-    changes = explained(model).changes
-    assert "deterministic `radon::twice` added" in changes
-    cp.sample(model, cache="disk", overwrite=True, **{**CALL, "draws": 1})
-    back = explained(build_radon(), draws=1).changes
-    assert "deterministic `radon::twice` removed" in back or back == ("draws 2000 -> 1",)
+    assert "deterministic `radon::twice` added" in explained(model).changes
+    cp.sample(model, cache="elsewhere", **CALL)
+    back = explained(build_radon(), cache="elsewhere").changes
+    assert "deterministic `radon::twice` removed" in back
 
 
 def test_explain_says_that_observations_changed(build: Build) -> None:

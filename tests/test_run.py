@@ -74,7 +74,7 @@ def test_posterior_is_returned_when_the_disk_is_full(
     place = mounted("size=16k")
     plain = cp.sample(build(), cache=False, **short)
     result = sampled_with_one_warning(
-        cp.CacheWarning, "saving", "No space left", model=build(), cache=place, **short
+        cp.CacheWarning, "saved", "No space left", model=build(), cache=place, **short
     )
     assert_same_draws(result, plain)
     assert [path for path in place.rglob("*") if path.is_file()] == []
@@ -86,7 +86,7 @@ def test_posterior_is_returned_when_the_directory_is_read_only(
     place = mounted("size=1m,ro")
     plain = cp.sample(build(), cache=False, **short)
     result = sampled_with_one_warning(
-        cp.CacheWarning, "saving", "Read-only", model=build(), cache=place / "kept", **short
+        cp.CacheWarning, "saved", "Read-only", model=build(), cache=place / "kept", **short
     )
     assert_same_draws(result, plain)
 
@@ -162,7 +162,7 @@ def test_posterior_is_returned_when_netcdf_cannot_hold_a_coordinate(
     with model:
         pm.Deterministic("per_week", pt.stack([model["small::mu"]] * 2), dims="week")
     result = sampled_with_one_warning(
-        cp.CacheWarning, "saving", "week", model=model, cache="disk", **short
+        cp.CacheWarning, "saved", "week", model=model, cache="disk", **short
     )
     assert list(result["posterior"]["small::per_week"].dims) == ["chain", "draw", "week"]
     assert list(Path(".").rglob("*.nc")) == []
@@ -183,7 +183,7 @@ def test_posterior_is_returned_when_netcdf_cannot_hold_an_attribute(
 
     monkeypatch.setattr(sampler_pymc, "SAMPLE", noted)
     result = sampled_with_one_warning(
-        cp.CacheWarning, "saving", "note", model=build(), cache="disk", **short
+        cp.CacheWarning, "saved", "note", model=build(), cache="disk", **short
     )
     assert result["posterior"].attrs["note"] is note
     assert list(Path(".").rglob("*.nc")) == []
@@ -195,7 +195,7 @@ def test_posterior_is_returned_when_netcdf_cannot_hold_its_warnings(
     # every step diverges, and the reason is kept as an object
     short |= {"keep_warning_stat": True, "Emax": 1e-12}
     result = sampled_with_one_warning(
-        cp.CacheWarning, "saving", "warning", model=build(), cache="disk", **short
+        cp.CacheWarning, "saved", "warning", model=build(), cache="disk", **short
     )
     reasons = result["sample_stats"]["warning"].values.ravel()
     assert {type(reason).__name__ for reason in reasons} >= {"SamplerWarning"}
@@ -367,19 +367,63 @@ def stop_at(number: int) -> Callable[..., None]:
     return callback
 
 
-def test_run_that_was_interrupted_is_not_kept_as_the_whole(
-    build: Build, short: Options, runs: list[Any]
+# 20 tuning and 20 other draws in each of two chains, one after the other
+@pytest.mark.parametrize(
+    "number", [5, 30, 45, 75], ids=["tuning", "draws", "second tuning", "second draws"]
+)
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_run_that_was_interrupted_is_returned_and_not_kept(
+    cache: str, number: int, build: Build, short: Options, runs: list[Any]
 ) -> None:
     # PyMC gives back the draws that it has when the user stops it
-    try:
-        part = cp.sample(build(), callback=stop_at(35), **short)
-    except KeyboardInterrupt:
-        part = None
-    if part is not None:
-        assert part["posterior"].sizes["draw"] < 20 or part["posterior"].sizes["chain"] < 2
-    whole = cp.sample(build(), **short)
+    part = sampled_with_one_warning(
+        cp.CacheWarning,
+        "interrupted",
+        model=build(),
+        cache=cache,
+        callback=stop_at(number),
+        **short,
+    )
+    assert part is runs[0]
+    whole = cp.sample(build(), cache=cache, **short)
     assert dict(whole["posterior"].sizes) == {"chain": 2, "draw": 20}
-    assert len(runs) >= 1
+    cp.sample(build(), cache=cache, **short)
+    assert len(runs) == 2
+
+
+def test_run_that_was_interrupted_does_not_replace_the_whole(
+    build: Build, short: Options, assert_identical: Check
+) -> None:
+    whole = cp.sample(build(), cache="disk", **short)
+    sampled_with_one_warning(
+        cp.CacheWarning,
+        "interrupted",
+        model=build(),
+        cache="disk",
+        overwrite=True,
+        callback=stop_at(30),
+        **short,
+    )
+    assert_identical(cp.sample(build(), cache="disk", **short), whole)
+
+
+def test_run_that_nutpie_filled_up_with_nan_is_returned_and_not_kept(
+    build: Build, short: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # stopped in its second chain, nutpie gives all draws their place, with NaN for the rest
+    sample = sampler_pymc.SAMPLE
+
+    @functools.wraps(sample)
+    def stopped(*args: Any, **kwargs: Any) -> Any:
+        result = sample(*args, **kwargs)
+        result["posterior"]["small::mu"].values[1, 10:] = np.nan
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sampler_pymc, "SAMPLE", stopped)
+        sampled_with_one_warning(cp.CacheWarning, "interrupted", model=build(), **short)
+    whole = cp.sample(build(), **short)
+    assert np.isfinite(whole["posterior"]["small::mu"].values).all()
 
 
 def test_run_that_failed_leaves_no_entry(build: Build, short: Options) -> None:

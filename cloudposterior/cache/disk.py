@@ -7,11 +7,11 @@ nothing is deleted but by `prune` and `clear`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import threading
 import uuid
-import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
@@ -25,9 +25,11 @@ from cloudposterior.cache.netcdf import open_datasets, write_netcdf
 from cloudposterior.cache.outside import readable, split_text
 from cloudposterior.cache.protocol import Entry, Record, check_record
 from cloudposterior.cache.seal import FORMAT, Seal, append_seal, check_all, open_file, read_seal
-from cloudposterior.errors import CacheFileError, CacheWarning
+from cloudposterior.errors import CacheFileError, CacheWarning, warn
 
 __all__ = ["DiskCache"]
+
+_NO_SUCH_PLACE = {errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 class DiskCache:
@@ -83,7 +85,9 @@ class DiskCache:
             except CacheFileError as error:
                 _move_aside(path, str(error))
             except OSError as error:
-                warnings.warn(f"{path} is not used: {error}", CacheWarning, stacklevel=2)
+                if error.errno in _NO_SUCH_PLACE:
+                    return None  # nothing lies there, and nothing can: `put` will say so
+                warn(CacheWarning, f"{path} is not used: {error}")
                 return None
             else:
                 if found is not None:
@@ -238,7 +242,7 @@ def _move_aside(path: Path, reason: str) -> None:
         outcome = f"it could not be moved aside ({error})"
     else:
         outcome = f"it was moved aside to {aside.name}"
-    warnings.warn(f"{path} is not used: {reason}; {outcome}", CacheWarning, stacklevel=3)
+    warn(CacheWarning, f"{path} is not used: {reason}; {outcome}")
 
 
 def _place(directory: Path, record: Record) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,7 @@ class SampleCall:
 
     def _resolve(self) -> None:
         """Put the values in that PyMC would, so that equal requests are equal."""
-        call, extra = self.arguments, self._extra
-        if "start" in extra and call["initvals"] is None:
-            call["initvals"] = extra.pop("start")
+        call = self.arguments
         if call["chains"] is None:
             call["chains"] = sampler_pymc.default_chains(call["cores"])
         if not sampler_pymc.PREFERS_NUTPIE and call["nuts_sampler"] is None:
@@ -126,19 +125,14 @@ class SampleCall:
         call["random_seed"] = seed_value(call["random_seed"])
         call["sampler"] = sampler
         call["settings"] = sampler_pymc.draw_settings()
-        extra = dict(self._extra)
+        extra = {k: dict(v) if type(v) is dict else v for k, v in self._extra.items()}
         for name in ("idata_kwargs", "compile_kwargs", "nuts_sampler_kwargs"):
             call[name] = dict(call.get(name) or {})
-        nuts = dict(extra.pop("nuts", None) or {})
-        if sampler_pymc.PREFERS_NUTPIE:
-            # newer PyMC takes it as another name of `nuts`
-            nuts.update(call.pop("nuts_sampler_kwargs"))
-        call["target_accept"] = float(
-            extra.pop("target_accept", nuts.pop("target_accept", _DEFAULT_TARGET_ACCEPT))
-        )
-        call["nuts"] = nuts
+        _use_one_name(call, extra)
         call["initvals"] = _by_name(call["initvals"])
-        return {name: _plain(value) for name, value in {**call, **extra}.items()}
+        if isinstance(call["var_names"], tuple):
+            call["var_names"] = list(call["var_names"])
+        return {name: _plain(value) for name, value in sorted({**call, **extra}.items())}
 
     def _label(self, sampler: str) -> str:
         call = self.arguments
@@ -174,9 +168,33 @@ class SampleCall:
         wanted = {"chain": int(self.arguments["chains"]), "draw": int(self.arguments["draws"])}
         group = tree.children.get("posterior")
         got = {name: 0 if group is None else group.sizes.get(name, 0) for name in wanted}
-        if got == wanted:
+        if got != wanted:
+            return ", ".join(f"{got[name]} of {wanted[name]} {name}s" for name in wanted)
+        if group is None or not wanted["draw"]:
             return None
-        return ", ".join(f"{got[name]} of {wanted[name]} {name}s" for name in wanted)
+        # nutpie gives the draws that it did not make their place, and no value
+        sampled = (group[rv.name] for rv in self.model.free_RVs if rv.name in group)
+        ends = (values.isel(draw=-1) for values in sampled if values.dtype.kind == "f")
+        return "a chain without its last draws" if any(e.isnull().any() for e in ends) else None
+
+
+def _use_one_name(call: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Move what PyMC knows by two names to one of them.
+
+    Where both are given PyMC refuses the call: both stay, so that no other request is like it.
+    """
+    nuts = extra["nuts"] = dict(extra.get("nuts") or {})
+    if sampler_pymc.PREFERS_NUTPIE:
+        # newer PyMC takes it as another name of `nuts`
+        if not nuts or not call["nuts_sampler_kwargs"]:
+            nuts.update(call.pop("nuts_sampler_kwargs"))
+    elif "start" in extra and call["initvals"] is None:
+        call["initvals"] = extra.pop("start")
+    if not ("target_accept" in nuts and "target_accept" in extra):
+        given = {"target_accept": _DEFAULT_TARGET_ACCEPT, **nuts, **extra}["target_accept"]
+        call["target_accept"] = float(given) if isinstance(given, Real) else given
+        for place in (nuts, extra):
+            place.pop("target_accept", None)
 
 
 def _by_name(initvals: Any) -> Any:

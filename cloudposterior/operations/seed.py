@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-__all__ = ["recorded_seed", "seed_value"]
+__all__ = ["recorded_seed", "seed_attribute", "seed_value"]
 
 
 def seed_value(seed: Any) -> Any:
@@ -67,3 +68,16 @@ def recorded_seed(seed: Any) -> Any:
     """Write down a seed, before a run moves it on, so that the run can be repeated."""
     value = seed_value(seed)
     return value if value is None or isinstance(value, int | list | dict) else repr(value)
+
+
+def seed_attribute(seed: Any) -> int | str:
+    """Write a recorded seed as an attribute that every netCDF writer takes.
+
+    Returns
+    -------
+    int or str
+        A whole number of 64 bits as it is; anything else as JSON.
+    """
+    if isinstance(seed, int) and not isinstance(seed, bool) and abs(seed) < 2**63:
+        return seed
+    return json.dumps(seed)

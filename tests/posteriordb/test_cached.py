@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytest
 
 import cloudposterior as cp
@@ -40,8 +41,11 @@ def test_posterior_is_sampled_once_and_then_read(
 ) -> None:
     results = []
     for _ in range(2):
-        with cp.cloud(build(name), cache="disk") as model:
-            # gradients of scans take a minute to compile, and prove nothing here
+        with (
+            # compiling well takes longer than these few draws, gradients of scans a minute
+            pytensor.config.change_flags(mode="FAST_COMPILE"),
+            cp.cloud(build(name), cache="disk") as model,
+        ):
             step = pm.Metropolis(model.value_vars)
             results.append(
                 pm.sample(
