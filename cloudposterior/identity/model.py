@@ -193,7 +193,8 @@ def _digest(walk: Walk, obj: object) -> bytes:
 
 def _coords(model: pm.Model, walk: Walk, scope: Scope) -> Iterator[Component]:
     for dim, values in model._coords.items():
-        scope.begin(f"dim {dim}")
+        # no variable has such a name
+        scope.begin(f"\0dim {dim}")
         with walk.at(f"coord {dim!r}"):
             length = model._dim_lengths.get(dim)
             aspects = [("values", _coord_digest(walk, values))]
