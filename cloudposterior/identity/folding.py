@@ -26,13 +26,14 @@ class Folding:
 
     Parameters
     ----------
-    graph : pytensor.graph.fg.FunctionGraph
-        An inner graph, which is only read.
+    graph : pytensor.graph.fg.FunctionGraph or None
+        An inner graph, which is only read; None for variables that are in none.
     """
 
-    def __init__(self, graph: FunctionGraph) -> None:
+    def __init__(self, graph: FunctionGraph | None) -> None:
         self._graph = graph
         self._values: dict[int, Any] = {}
+        self._alive: list[Apply] = []
 
     def value(self, variable: Variable) -> np.ndarray | np.generic | None:
         """Evaluate a variable, whose inputs were asked for before.
@@ -50,7 +51,8 @@ class Folding:
             return None
         if id(variable) not in self._values and self._may_fold(node):
             results = _evaluate(node, [self._values[id(v)] for v in node.inputs])
-            self._values.update((id(v), r) for v, r in zip(node.outputs, results, strict=True))
+            self._alive.append(node)
+            self._values.update((id(v), r) for v, r in zip(node.outputs, results, strict=False))
         return _number(self._values.get(id(variable)))
 
     def _may_fold(self, node: Apply) -> bool:
@@ -78,6 +80,9 @@ def _evaluate(node: Apply, inputs: list[Any]) -> list[Any]:
     storage.update({variable: [None] for variable in node.outputs})
     computed = {variable: [True] for variable in node.inputs}
     computed.update({variable: [False] for variable in node.outputs})
-    node.op.prepare_node(node, storage, computed, "py")
-    node.op.make_py_thunk(node, storage, computed, [])()
+    try:
+        node.op.prepare_node(node, storage, computed, "py")
+        node.op.make_py_thunk(node, storage, computed, [])()
+    except Exception:  # noqa: BLE001  (an op that fails here fails for PyTensor too, which goes on)
+        return []
     return [storage[variable][0] for variable in node.outputs]

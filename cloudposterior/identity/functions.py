@@ -11,19 +11,30 @@ import functools
 import importlib
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytensor
 
 from cloudposterior.identity.code import Code, GlobalRead, ImportRead, read_code
 from cloudposterior.identity.objects import write_items
 from cloudposterior.identity.origin import module_release, named_origin, release
-from cloudposterior.identity.walk import Stream, rule
+from cloudposterior.identity.walk import REFUSED, Stream, rule
 
 __all__ = ["write_class_body"]
 
 # Read by a name made at run time, or from outside the program: what they will give when the model
 # runs cannot be told from the code, so a function that uses them has no complete key.
 _BLIND_BUILTINS = {"eval", "exec", "globals", "__import__", "open", "input"}
-_BLIND_ATTRIBUTES = {"read_text", "read_bytes", "f_globals", "f_locals", "f_back"}
+_BLIND_ATTRIBUTES = {
+    "open",
+    "read_text",
+    "read_bytes",
+    "__globals__",
+    "f_globals",
+    "f_locals",
+    "f_back",
+}
 _BLIND_NAMES = {
     ("io", "open"),
     ("os", "environ"),
@@ -41,8 +52,26 @@ _BLIND_NAMES = {
     ("numpy", "memmap"),
 }
 _BLIND_PREFIXES = (("pandas", "read_"),)
+
+
+def _register_blind() -> None:
+    """Let the walk refuse these objects under whatever name they are met."""
+    for module_name, name in (*(("builtins", n) for n in _BLIND_BUILTINS), *_BLIND_NAMES):
+        found = getattr(sys.modules.get(module_name), name, None)
+        if found is not None:
+            REFUSED[id(found)] = f"{module_name}.{name}"
+    for module_name, prefix in _BLIND_PREFIXES:
+        module = sys.modules[module_name]
+        for name in dir(module):
+            if name.startswith(prefix):
+                REFUSED[id(getattr(module, name))] = f"{module_name}.{name}"
+
+
+_register_blind()
+
 # Names a module or a class body carries about itself.
 _SELF_NAMES = {"__name__", "__qualname__", "__spec__", "__loader__", "__package__", "__builtins__"}
+_MODULE_NOTES = {*_SELF_NAMES, "__doc__", "__file__", "__cached__", "__path__", "__annotations__"}
 _CLASS_NOTES = {
     "__module__",
     "__qualname__",
@@ -64,6 +93,8 @@ _CLASS_NOTES = {
     "__classcell__",
     # kept by pickle on each class that it meets
     "__slotnames__",
+    # grows as flags are combined
+    "_value2member_map_",
 }
 
 
@@ -73,10 +104,10 @@ def _function(obj: types.FunctionType, stream: Stream) -> None:
     if origin is not None and obj.__globals__.get("__name__") == origin[0]:
         stream.text(b"function", ":".join(origin))
         return
-    if hasattr(obj, "registry") and hasattr(obj, "dispatch"):
+    if obj.__code__ is _DISPATCHING:
         # a singledispatch function: its cache fills as it is called, its registry is what it is
         stream.put(b"singledispatch")
-        return write_items({cls.__qualname__: f for cls, f in obj.registry.items()}, stream)
+        return write_items(dict(obj.registry), stream)  # type: ignore[attr-defined]
     stream.put(b"def")
     with stream.walk.at(f"function {obj.__name__!r}"):
         _code(obj.__code__, obj.__globals__, stream)
@@ -84,6 +115,9 @@ def _function(obj: types.FunctionType, stream: Stream) -> None:
         stream.write(_sorted(obj.__kwdefaults__))
         _closure(obj, stream)
         stream.write(_sorted(obj.__dict__))
+
+
+_DISPATCHING: Any = getattr(functools.singledispatch(lambda obj: None), "__code__", None)
 
 
 def _sorted(mapping: dict[str, object] | None) -> dict[str, object] | None:
@@ -111,31 +145,36 @@ def _code(code: types.CodeType, namespace: dict[str, object], stream: Stream) ->
     stream.write(read.signature)
     for row in read.instructions:
         stream.write(row)
-    # what a release ships may read its own globals: its version fixes them
-    if release(str(namespace.get("__name__"))) is None or not _same_module(namespace):
-        _names_read(read, namespace, stream)
+    _names_read(read, namespace, stream)
     for nested in read.nested:
         _code(nested, namespace, stream)
 
 
-def _same_module(namespace: dict[str, object]) -> bool:
-    module = sys.modules.get(str(namespace.get("__name__")))
-    return getattr(module, "__dict__", None) is namespace
+def _shipped(name: str, namespace: dict[str, object]) -> bool:
+    """Tell a global that is as a release ships it, whose version fixes it."""
+    module_name = str(namespace.get("__name__"))
+    if release(module_name) is None:
+        return False
+    shipped = vars(sys.modules[module_name])
+    return shipped is namespace or shipped.get(name, _MISSING) is namespace.get(name)
 
 
 def _names_read(read: Code, namespace: dict[str, object], stream: Stream) -> None:
+    in_release = release(str(namespace.get("__name__"))) is not None
     blind = sorted(read.attributes & _BLIND_ATTRIBUTES)
-    if blind:
+    if blind and not in_release:
         raise stream.walk.refuse(
             f"it uses {blind[0]!r}, which reads what is outside of the program: "
             "read it first and hand over the value"
         )
     for name in read.globals_read:
+        if _shipped(name.name, namespace):
+            continue
         with stream.walk.at(f"global {name.name!r}"):
             _global(name, namespace, stream)
-    for imported in read.imports:
+    for imported in () if in_release else read.imports:
         with stream.walk.at(f"import of {imported.name!r}"):
-            _import(imported, namespace, stream)
+            _import(imported, read.attributes, namespace, stream)
 
 
 def _global(read: GlobalRead, namespace: dict[str, object], stream: Stream) -> None:
@@ -151,16 +190,28 @@ def _global(read: GlobalRead, namespace: dict[str, object], stream: Stream) -> N
             f"it uses {read.name}(), and what that gives cannot be told beforehand: "
             "read it first and hand over the value"
         )
-    else:
+    elif named_origin(found) is not None:
         stream.text(b"builtin", read.name)
+    else:
+        # put there by the user
+        _attributes(found, read.attributes, stream)
 
 
 def _attributes(found: object, attributes: tuple[str, ...], stream: Stream) -> None:
-    """Follow names through modules to the thing that is really read, and write that."""
+    """Follow names to the thing that is really read, and write that.
+
+    What a module or a class of a release holds is followed as well: users put things there.
+    """
     for position, attribute in enumerate(attributes):
-        if not isinstance(found, types.ModuleType):
+        if isinstance(found, types.ModuleType):
+            _refuse_blind(found.__name__, attribute, stream)
+        elif found is pytensor.config:
+            stream.text(b"setting", f"{attribute}={getattr(found, attribute, None)}")
+            return
+        elif isinstance(found, type) and named_origin(found) is not None:
+            stream.write(found)
+        else:
             break
-        _refuse_blind(found.__name__, attribute, stream)
         found = getattr(found, attribute, _MISSING)
         if found is _MISSING:
             stream.text(b"unbound", ".".join(attributes[: position + 1]))
@@ -181,24 +232,42 @@ def _refuse_blind(module_name: str, attribute: str, stream: Stream) -> None:
         )
 
 
-def _import(read: ImportRead, namespace: dict[str, object], stream: Stream) -> None:
+def _import(
+    read: ImportRead, attributes: frozenset[str], namespace: dict[str, object], stream: Stream
+) -> None:
+    module = _imported(read, namespace, stream)
+    if module is None:
+        stream.text(b"missing", read.name)
+    elif read.names is None:
+        # `import a.b` binds a; which attributes are taken from it is not followed
+        top = sys.modules[module.__name__.partition(".")[0]]
+        for found in dict.fromkeys((module, top)):
+            for attribute in sorted(attributes):
+                _refuse_blind(found.__name__, attribute, stream)
+            stream.write(found)
+    else:
+        for attribute in read.names:
+            if attribute == "*" or not hasattr(module, attribute):
+                stream.write(module)
+            else:
+                _attributes(module, (attribute,), stream)
+
+
+def _imported(
+    read: ImportRead, namespace: dict[str, object], stream: Stream
+) -> types.ModuleType | None:
     package = namespace.get("__package__") or str(namespace.get("__name__", "")).rpartition(".")[0]
     name = "." * read.level + read.name
     try:
-        module = importlib.import_module(name, package if read.level else None)  # type: ignore[arg-type]
-    except ImportError as error:
-        raise stream.walk.refuse(f"{name!r} cannot be imported ({error})") from error
-    if read.names is None:
-        # `import a.b` binds a; which attributes are taken from it is not followed
-        return stream.write(module)
-    for attribute in read.names:
-        if attribute == "*" or not hasattr(module, attribute):
-            stream.write(module)
-        else:
-            _attributes(module, (attribute,), stream)
+        return importlib.import_module(name, str(package) if read.level else None)
+    except ImportError:
+        return None  # the function goes on without it, or fails
+    except Exception as error:  # a module may raise anything
+        raise stream.walk.refuse(f"importing {name!r} failed: {error!r}") from error
 
 
 _MISSING = object()
+_HEAP_TYPE = 1 << 9  # made while Python runs, as classes in Python are
 
 
 @rule(types.ModuleType)
@@ -209,7 +278,7 @@ def _module(obj: types.ModuleType, stream: Stream) -> None:
         return
     stream.put(b"module body")
     with stream.walk.at(f"module {obj.__name__!r}"):
-        names = sorted(n for n in vars(obj) if not (n.startswith("__") and n.endswith("__")))
+        names = sorted(n for n in vars(obj) if n not in _MODULE_NOTES)
         write_items({name: vars(obj)[name] for name in names}, stream)
 
 
@@ -223,9 +292,12 @@ def _module(obj: types.ModuleType, stream: Stream) -> None:
 def _builtin(obj: Callable[..., object], stream: Stream) -> None:
     owner = getattr(obj, "__self__", None)
     if owner is not None and not isinstance(owner, types.ModuleType):
+        _refuse_unshipped(owner, obj.__name__, stream)
         stream.text(b"builtin method", obj.__name__)
         return stream.write(owner)
     described = getattr(obj, "__objclass__", None)
+    if described is not None and release(described.__module__) is None:
+        raise stream.walk.refuse(f"{described.__qualname__!r} is compiled, and no release has it")
     if described is not None:
         stream.text(b"descriptor", obj.__name__)
         return stream.write(described)
@@ -237,6 +309,16 @@ def _builtin(obj: Callable[..., object], stream: Stream) -> None:
         )
     version = release(str(obj.__module__)) or ""
     stream.text(b"compiled", f"{obj.__module__}:{obj.__qualname__}:{version}")
+
+
+def _refuse_unshipped(owner: object, name: str, stream: Stream) -> None:
+    """Refuse a compiled method of a class that no release ships."""
+    kind = owner if isinstance(owner, type) else type(owner)
+    for cls in kind.__mro__:
+        if name in vars(cls):
+            if release(cls.__module__) is None:
+                raise stream.walk.refuse(f"{cls.__qualname__!r} is compiled, and no release has it")
+            return
 
 
 @rule(types.MethodType)
@@ -281,8 +363,10 @@ def _slot(obj: types.MemberDescriptorType, stream: Stream) -> None:
 
 
 @rule(types.GenericAlias, types.UnionType)
-def _annotation(obj: object, stream: Stream) -> None:
-    stream.text(b"annotation", repr(obj))
+def _annotation(obj: Any, stream: Stream) -> None:
+    stream.text(b"annotation", type(obj).__name__)
+    stream.write(getattr(obj, "__origin__", None))
+    stream.write(tuple(obj.__args__))
 
 
 @rule(type)
@@ -290,11 +374,22 @@ def _class(obj: type, stream: Stream) -> None:
     origin = named_origin(obj)
     if origin is not None:
         stream.text(b"class", ":".join(origin))
-    elif obj.__module__ == "builtins":
+        for name, function in _patched(obj):
+            stream.text(b"patched", name)
+            stream.write(function)
+    elif not obj.__flags__ & _HEAP_TYPE and release(obj.__module__) is not None:
         # types without a name of their own, such as that of None or of a function
         stream.text(b"builtin class", obj.__name__)
     else:
         write_class_body(obj, stream)
+
+
+def _patched(cls: type) -> Iterator[tuple[str, object]]:
+    """List the methods that a user put on a class of a release."""
+    for name, value in vars(cls).items():
+        namespace = getattr(value, "__globals__", None)
+        if namespace is not None and release(str(namespace.get("__name__"))) is None:
+            yield name, value
 
 
 def write_class_body(cls: type, stream: Stream) -> None:

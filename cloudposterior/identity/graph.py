@@ -48,22 +48,19 @@ class Scope:
     def __init__(self, walk: Walk, labels: dict[int, bytes] | None = None) -> None:
         self.walk = walk
         self.labels = labels or {}
-        self.place = b""
         self.folding: Folding | None = None
         self._known: dict[int, bytes] = dict(self.labels)
         self._nodes: dict[int, bytes] = {}
         self._roots: dict[int, int] = {}
-        self._generators: dict[int, bytes] = {}
-        self._generators_here = 0
 
-    def begin(self, place: str) -> None:
-        """Say which part of a model is walked now.
+    def for_held(self) -> Scope:
+        """Give a scope for variables that objects hold, such as the parts of a transform.
 
-        Random generators are known by where they are met first, so that a variable put in before
-        does not rename those behind it.
+        PyMC folds the constants in these as well (see `identity.folding`).
         """
-        self.place = place.encode()
-        self._generators_here = 0
+        other = Scope(self.walk, self.labels)
+        other.folding = Folding(None)
+        return other
 
     def root(self, variable: Variable) -> bytes:
         """Digest what a labelled variable is computed from, instead of its label."""
@@ -150,21 +147,13 @@ class Scope:
 
     def _shared(self, variable: SharedVariable, kind: bytes) -> bytes:
         if isinstance(variable.type, RandomType):
-            return digest_bytes(b"generator", self._generator(variable), kind)
+            return digest_bytes(b"generator", self.walk.first_met(variable), kind)
         if getattr(variable, "default_update", None) is not None:
             raise self.walk.refuse(
                 f"the shared variable {variable.name!r} has a default_update: its value changes "
                 "with every evaluation, so no key can stand for it"
             )
         return digest_bytes(b"shared", kind, self._value(variable.get_value(borrow=True)))
-
-    def _generator(self, variable: SharedVariable) -> bytes:
-        if id(variable) not in self._generators:
-            number = self._generators_here.to_bytes(4, "little")
-            self._generators[id(variable)] = digest_bytes(self.place, number)
-            self._generators_here += 1
-            self.walk.alive.append(variable)
-        return self._generators[id(variable)]
 
     def _value(self, value: object) -> bytes:
         return self.walk.digest(value)
@@ -180,9 +169,9 @@ def _is_view(node: object) -> bool:
 @rule(Variable)
 def _variable(obj: Variable, stream: Stream) -> None:
     walk = stream.walk
-    if not isinstance(walk.scope, Scope):
-        walk.scope = Scope(walk)
-    stream.put(b"variable", walk.scope.digest(obj))
+    if not isinstance(walk.held, Scope):
+        walk.held = walk.scope.for_held() if isinstance(walk.scope, Scope) else Scope(walk)
+    stream.put(b"variable", walk.held.digest(obj))
 
 
 @rule(AnyFunctionGraph)

@@ -133,7 +133,7 @@ def components(model: pm.Model, walk: Walk | None = None) -> list[Component]:
     parts = [_whole(model, walk)]
     kinds = _kinds(model)
     for name, variable in model.named_vars.items():
-        scope.begin(name)
+        walk.begin(name)
         with walk.at(f"{name!r}"):
             kind = kinds.get(id(variable), "other")
             aspects = tuple(_aspects(model, name, variable, walk, scope))
@@ -150,13 +150,9 @@ def _whole(model: pm.Model, walk: Walk) -> Component:
         # a model also has its variables as attributes
         if name not in MODEL_FIELDS and model.named_vars.get(name) is not value
     }
-    stream = Stream(walk)
-    stream.write(type(model))
-    stream.write(model.name)
-    stream.write(bool(model.check_bounds))
     with walk.at("attributes of the model"):
-        stream.write(extras)
-    return Component("model", "", (("settings", stream.digest()),))
+        settings = walk.value((type(model), model.name, bool(model.check_bounds), extras))
+    return Component("model", "", (("settings", settings),))
 
 
 def _kinds(model: pm.Model) -> dict[int, str]:
@@ -172,29 +168,23 @@ def _aspects(
     model: pm.Model, name: str, variable: Variable, walk: Walk, scope: Scope
 ) -> Iterator[tuple[str, bytes]]:
     yield "graph", scope.root(variable)
-    yield "dims", _digest(walk, model.named_vars_to_dims.get(name))
+    yield "dims", walk.value(model.named_vars_to_dims.get(name))
     if variable in model.rvs_to_values:
         value = model.rvs_to_values[variable]
         with walk.at("value"):
             yield "value", digest_bytes(_text(value.name or ""), scope.root(value))
     if variable in model.rvs_to_transforms:
         with walk.at("transform"):
-            yield "transform", _digest(walk, model.rvs_to_transforms[variable])
+            yield "transform", walk.value(model.rvs_to_transforms[variable])
     if variable in model.rvs_to_initial_values:
         with walk.at("initial value"):
-            yield "initval", _digest(walk, model.rvs_to_initial_values[variable])
-
-
-def _digest(walk: Walk, obj: object) -> bytes:
-    stream = Stream(walk)
-    stream.write(obj)
-    return stream.digest()
+            yield "initval", walk.value(model.rvs_to_initial_values[variable])
 
 
 def _coords(model: pm.Model, walk: Walk, scope: Scope) -> Iterator[Component]:
     for dim, values in model._coords.items():
         # no variable has such a name
-        scope.begin(f"\0dim {dim}")
+        walk.begin(f"\0dim {dim}")
         with walk.at(f"coord {dim!r}"):
             length = model._dim_lengths.get(dim)
             aspects = [("values", _coord_digest(walk, values))]
@@ -204,7 +194,7 @@ def _coords(model: pm.Model, walk: Walk, scope: Scope) -> Iterator[Component]:
 
 
 def _length(length: object, scope: Scope, walk: Walk) -> bytes:
-    return scope.digest(length) if isinstance(length, Variable) else _digest(walk, length)
+    return scope.digest(length) if isinstance(length, Variable) else walk.value(length)
 
 
 # What the array of a result's coordinate holds, whether it was given as Python's or numpy's.
@@ -221,7 +211,7 @@ def _coord_digest(walk: Walk, values: object) -> bytes:
     kind = kinds.pop() if len(kinds) == 1 else type(None)
     if issubclass(kind, str):
         # an array of objects: one of text drops trailing NULs
-        return _digest(walk, np.array([*map(str, listed), None], dtype=object)[:-1])
+        return walk.value(np.array([*map(str, listed), None], dtype=object)[:-1])
     dtype = _COORD_DTYPES.get(kind)
     if issubclass(kind, np.datetime64 | np.timedelta64):
         # each has a unit of its own, and an array would convert them to one
@@ -231,10 +221,10 @@ def _coord_digest(walk: Walk, values: object) -> bytes:
         dtype = np.dtype(kind)
     if dtype is not None:
         try:
-            return _digest(walk, np.fromiter(listed, dtype, len(listed)))
+            return walk.value(np.fromiter(listed, dtype, len(listed)))
         except OverflowError:  # integers beyond 64 bits
             pass
-    return _digest(walk, values)
+    return walk.value(values)
 
 
 def _order(model: pm.Model, field: str) -> Component:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import collections
 import copyreg
+import enum
 import functools
 import io
+import sys
 import types
 import weakref
 from collections.abc import Iterable
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse
+import xarray as xr
 
 from cloudposterior.errors import TokenError
 from cloudposterior.identity.arrays import array_digest, digest_bytes, dtype_name
@@ -36,6 +39,10 @@ _OPAQUE = (
     memoryview,
     weakref.ref,
 )
+
+
+_ENUM_NOTES = {"_name_", "__objclass__", "_sort_order_", "_inverted_"}
+_SPARSE_FIELDS = ("data", "indices", "indptr", "coords", "offsets", "rows")
 
 
 @rule(tuple, list, collections.deque)
@@ -64,7 +71,7 @@ def write_items(mapping: dict[object, object], stream: Stream) -> None:
     stream.text(b"dict", str(len(mapping)))
     for key, value in mapping.items():
         stream.write(key)
-        with stream.walk.at(f"[{key!r:.60}]"):
+        with stream.walk.at(f"[{key!r:.60}]" if type(key) in (str, int) else "a value"):
             stream.write(value)
 
 
@@ -80,7 +87,7 @@ def _set(obj: Iterable[object], stream: Stream) -> None:
 
 
 def _member(item: object, stream: Stream) -> bytes:
-    inner = Stream(stream.walk)
+    inner = stream.branch()
     inner.write(item)
     return inner.digest()
 
@@ -168,8 +175,6 @@ def _ufunc(obj: np.ufunc, stream: Stream) -> None:
         if find_global(module_name, obj.__name__) is obj:
             stream.text(b"ufunc", f"{module_name}.{obj.__name__} {release(module_name)}")
             return
-    if hasattr(obj, "py_func"):
-        return _reduced(obj, stream)
     raise stream.walk.refuse(
         f"the ufunc {obj.__name__!r} was made from a function that cannot be read from it"
     )
@@ -185,7 +190,8 @@ def _vectorize(obj: np.vectorize, stream: Stream) -> None:
 
 @rule(pd.Index, pd.Series, pd.api.extensions.ExtensionArray)
 def _pandas_values(obj: pd.Index | pd.Series, stream: Stream) -> None:
-    stream.text(b"pandas", f"{type(obj).__name__} {obj.dtype!r}")
+    stream.text(b"pandas", repr(obj.dtype))
+    stream.write(type(obj))
     if isinstance(obj, pd.Series):
         stream.write(obj.index)
     stream.write(list(getattr(obj, "names", [getattr(obj, "name", None)])))
@@ -205,6 +211,7 @@ def _pandas_values(obj: pd.Index | pd.Series, stream: Stream) -> None:
 @rule(pd.DataFrame)
 def _pandas_frame(obj: pd.DataFrame, stream: Stream) -> None:
     stream.put(b"frame")
+    stream.write(type(obj))
     stream.write(obj.columns)
     stream.write(obj.index)
     stream.write(dict(obj.attrs))
@@ -221,13 +228,12 @@ def _pandas_numpy(obj: pd.arrays.NumpyExtensionArray, stream: Stream) -> None:
 def _sparse(obj: scipy.sparse.spmatrix, stream: Stream) -> None:
     # not its dictionary: flags in it say what was found out about the order of indices so far
     stream.text(b"sparse", f"{type(obj).__name__} {obj.format} {obj.shape}")
-    for name in ("data", "indices", "indptr", "row", "col", "coords", "offsets", "rows"):
-        stream.write(getattr(obj, name, None) if name in _sparse_fields(obj) else None)
-
-
-def _sparse_fields(obj: scipy.sparse.spmatrix) -> set[str]:
-    return {name for name in ("data", "indices", "indptr", "coords", "offsets", "rows")
-            if hasattr(obj, name)}  # fmt: skip
+    if obj.format == "dok":
+        obj = obj.tocoo()
+    fields = {name: getattr(obj, name) for name in _SPARSE_FIELDS if hasattr(obj, name)}
+    if not fields:
+        raise stream.walk.refuse(f"no rule for a sparse array of format {obj.format!r}")
+    stream.write(fields)
 
 
 @rule(np.random.RandomState)
@@ -237,6 +243,41 @@ def _random_state(obj: np.random.RandomState, stream: Stream) -> None:
         stream.put(b"global random state")
     else:
         _reduced(obj, stream)
+
+
+@rule(enum.Enum)
+def _enum_member(obj: enum.Enum, stream: Stream) -> None:
+    stream.text(b"enum member", str(obj.name))
+    stream.write(type(obj))
+    stream.write({k: v for k, v in sorted(vars(obj).items()) if k not in _ENUM_NOTES})
+
+
+@rule(xr.Variable)
+def _labelled_variable(obj: xr.Variable, stream: Stream) -> None:
+    stream.put(b"variable of xarray")
+    for part in (tuple(obj.dims), obj.to_numpy(), dict(obj.attrs)):
+        stream.write(part)
+
+
+@rule(xr.DataArray, xr.Dataset)
+def _labelled(obj: xr.DataArray | xr.Dataset, stream: Stream) -> None:
+    # not what pickle takes: accessors and caches come and go with use
+    stream.put(b"xarray")
+    stream.write(type(obj))
+    stream.write(getattr(obj, "name", None))
+    stream.write(dict(obj.attrs))
+    if isinstance(obj, xr.DataArray):
+        stream.write(obj.variable)
+    else:
+        stream.write({name: values.variable for name, values in obj.data_vars.items()})
+    stream.write({name: values.variable for name, values in obj.coords.items()})
+    stream.write({name: index.names for name, index in obj.indexes.items()})
+
+
+@rule(xr.DataTree)
+def _tree(obj: xr.DataTree, stream: Stream) -> None:
+    stream.put(b"tree")
+    stream.write({node.path: node.to_dataset(inherit=False) for node in obj.subtree})
 
 
 @rule(functools.partial)
@@ -252,14 +293,13 @@ def _partial(obj: functools.partial[object], stream: Stream) -> None:
 def _reduced(obj: object, stream: Stream) -> None:
     """Write an instance by what pickle would rebuild it from."""
     walk = stream.walk
+    if obj is sys.stdout or obj is sys.stderr:
+        stream.put(b"standard output")  # where a function prints is no part of what it gives
+        return
     if isinstance(obj, _OPAQUE):
         raise walk.refuse(f"a {type(obj).__name__} has no value that could be read: {obj!r:.80}")
-    if hasattr(obj, "py_func") and hasattr(obj, "targetoptions"):
-        # a numba function; its pickle has an identifier made at random
-        stream.put(b"numba")
-        stream.write(obj.py_func)
-        stream.write(dict(obj.targetoptions))
-        return
+    if type(obj).__module__.startswith("numba."):
+        return _numba(obj, stream)
     reduced = _reduce(obj, stream)
     if isinstance(reduced, str):
         return _by_name(obj, reduced, stream)
@@ -274,6 +314,20 @@ def _reduced(obj: object, stream: Stream) -> None:
         stream.write(None if pairs is None else list(pairs))
         for other in others:
             stream.write(other)
+
+
+def _numba(obj: Any, stream: Stream) -> None:
+    """Write what numba compiles by its Python function: its pickle has an identifier of chance."""
+    for holder in (obj, getattr(obj, "_dispatcher", None), getattr(obj, "gufunc_builder", None)):
+        function = getattr(holder, "py_func", None)
+        if function is not None:
+            stream.text(b"numba", type(obj).__qualname__)
+            stream.write(function)
+            stream.write(str(getattr(obj, "signature", "")))
+            stream.write(dict(getattr(holder, "targetoptions", None) or {}))
+            stream.write(sorted(str(t) for t in getattr(obj, "types", None) or ()))
+            return
+    raise stream.walk.refuse(f"numba's {type(obj).__name__} has no Python function to be read")
 
 
 def _padded(rest: list[object]) -> list[Any]:
@@ -305,13 +359,21 @@ def _reduce(obj: object, stream: Stream) -> str | tuple[object, ...]:
     raise stream.walk.refuse(f"{type(obj).__qualname__}.__reduce_ex__ gave {type(reduced)}")
 
 
+def _has_hidden_code(obj: object) -> bool:
+    """Tell a callable that is not written in Python, as Cython's functions are not."""
+    written = any(
+        isinstance(vars(c).get("__call__"), types.FunctionType) for c in type(obj).__mro__
+    )
+    return callable(obj) and not written
+
+
 def _by_name(obj: object, name: str, stream: Stream) -> None:
     """Write an object that pickles as the name of a global."""
     module_name = getattr(obj, "__module__", None) or type(obj).__module__
     version = release(module_name)
     if version is not None and find_global(module_name, name) is obj:
         stream.text(b"global", f"{module_name}:{name}:{version}")
-    elif named_origin(obj) is None and hasattr(obj, "__dict__"):
+    elif named_origin(obj) is None and hasattr(obj, "__dict__") and not _has_hidden_code(obj):
         # the user's own: a name says nothing of what it holds
         stream.put(b"named instance")
         stream.write(type(obj))

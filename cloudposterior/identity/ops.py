@@ -8,16 +8,18 @@ These attributes are left out by the class that fills them, never by a name that
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pymc.distributions.distribution
 import pymc.logprob.abstract
+from pytensor.compile import Function
 from pytensor.compile.mode import Mode
 from pytensor.graph.op import Op
+from pytensor.graph.rewriting.db import RewriteDatabaseQuery
 from pytensor.graph.type import Type
+from pytensor.link.basic import Linker
 from pytensor.misc.frozendict import frozendict
 from pytensor.tensor.type import TensorType
 
@@ -78,8 +80,14 @@ _FILLED: dict[str, set[str]] = {
         "_c_code_cache",
     },
     "pytensor.scalar.loop.ScalarLoop": {"_c_code", "nodenames", "_nodenames"},
-    "pytensor.link.c.op.ExternalCOp": {"func_codes", "code_sections"},
+    "pymc.ode.ode.DifferentialEquation": {
+        "_augmented_func",
+        "_apply_nodes",
+        "_output_sensitivities",
+    },
 }
+
+_PLAIN = (bool, int, float, str, type(None))
 
 # PyMC keeps what a distribution computes not on its op but registered for the op's class.
 _TABLES = ("_logprob", "_logcdf", "_logccdf", "_icdf")
@@ -131,7 +139,9 @@ def _state(op: object) -> Iterator[tuple[str, object]]:
     yield from getattr(op, "__dict__", {}).items()
     for cls in type(op).__mro__:
         slots = cls.__dict__.get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
+        for written in (slots,) if isinstance(slots, str) else slots:
+            private = written.startswith("__") and not written.endswith("__")
+            slot = f"_{cls.__name__.lstrip('_')}{written}" if private else written
             if slot not in ("__dict__", "__weakref__") and hasattr(op, slot):
                 yield slot, getattr(op, slot)
 
@@ -141,8 +151,9 @@ def _filled(cls: Any) -> frozenset[str]:
     names: set[str] = set()
     for base in cls.__mro__:
         names |= _FILLED.get(f"{base.__module__}.{base.__qualname__}", set())
-        # made from the rest on first use
-        names |= {n for n, v in vars(base).items() if isinstance(v, functools.cached_property)}
+        if named_origin(base) is not None:
+            # made from the rest on first use
+            names |= {n for n, v in vars(base).items() if isinstance(v, functools.cached_property)}
     return frozenset(names)
 
 
@@ -155,7 +166,8 @@ def _put_class(cls: type, stream: Stream) -> None:
 def _registered(cls: type) -> Iterator[object]:
     for table in _REGISTERED:
         function = table.dispatch(cls)
-        if function is not table.dispatch(object):
+        # what a release registers under a name comes with importing it, and is no news
+        if function is not table.dispatch(object) and named_origin(function) is None:
             yield function
     for module_name, name in _COMPILED:
         compiled: Any = getattr(sys.modules.get(module_name), name, None)
@@ -168,7 +180,7 @@ def _registered(cls: type) -> Iterator[object]:
 
 def _shipped(function: Callable[..., object]) -> bool:
     """Tell a function that an installed release defines, closures in it included."""
-    namespace = getattr(inspect.unwrap(function), "__globals__", {})
+    namespace = getattr(function, "__globals__", {})
     module = sys.modules.get(str(namespace.get("__name__")))
     return module is not None and vars(module) is namespace and module_release(module) is not None
 
@@ -237,8 +249,33 @@ def _frozendict(obj: frozendict, stream: Stream) -> None:
 
 @rule(Mode)
 def _mode(obj: Mode, stream: Stream) -> None:
-    # a mode keeps the rewriters it was built with; how it was asked for is what it does
+    # how it was asked for; beside that a mode keeps the rewriters it was built with
     stream.put(b"mode")
     stream.write(type(obj))
-    stream.write(str(getattr(obj, "provided_linker", None)))
-    stream.write(str(getattr(obj, "provided_optimizer", None)))
+    stream.write(obj.linker)
+    stream.write(obj.provided_optimizer)
+
+
+@rule(Linker)
+def _linker(obj: Linker, stream: Stream) -> None:
+    stream.put(b"linker")
+    stream.write(type(obj))
+    plain = {k: v for k, v in sorted(vars(obj).items()) if isinstance(v, _PLAIN)}
+    stream.write(plain)
+
+
+@rule(RewriteDatabaseQuery)
+def _query(obj: RewriteDatabaseQuery, stream: Stream) -> None:
+    stream.put(b"query")
+    for name in ("include", "require", "exclude"):
+        stream.write(sorted(map(str, getattr(obj, name) or ())))
+    stream.write(dict(obj.subquery or {}))
+    stream.write(float(obj.position_cutoff))
+    stream.write(list(obj.extra_rewrites or ()))
+
+
+@rule(Function)
+def _compiled(obj: Function, stream: Stream) -> None:
+    raise stream.walk.refuse(
+        "a compiled PyTensor function keeps what it was called with: hand over its graph instead"
+    )

@@ -14,6 +14,8 @@ import sysconfig
 from pathlib import Path, PurePath
 from types import ModuleType
 
+from cloudposterior.identity.arrays import digest_bytes
+
 __all__ = ["find_global", "named_origin", "release"]
 
 _SITE = {"site-packages", "dist-packages"}
@@ -39,17 +41,17 @@ def release(module_name: str) -> str | None:
     """
     module = sys.modules.get(module_name)
     file = getattr(module, "__file__", None)
-    return _release(module_name.partition(".")[0], file if isinstance(file, str) else None)
+    if not isinstance(file, str):
+        # not by the name alone: anybody can put a module under a taken one
+        origin = getattr(getattr(module, "__spec__", None), "origin", None)
+        return _python() if origin in ("built-in", "frozen") else None
+    return _release(module_name.partition(".")[0], file)
 
 
 @functools.lru_cache(maxsize=65536)
-def _release(top: str, file: str | None) -> str | None:
+def _release(top: str, file: str) -> str | None:
     if top == "__main__":
         return None
-    if file is None:
-        # built into the interpreter, or a namespace made by hand under a taken name
-        known = top in sys.builtin_module_names or top in sys.stdlib_module_names
-        return _python() if known else None
     if _SITE.isdisjoint(PurePath(file).parts):
         in_stdlib = top in sys.stdlib_module_names and (
             str(Path(file).resolve()).startswith(_STDLIB) or file.startswith("<frozen")
@@ -65,10 +67,21 @@ def _python() -> str:
 @functools.lru_cache(maxsize=4096)
 def _distribution(top: str) -> str | None:
     try:
-        return f"{top} {importlib.metadata.version(top)}"
+        return _described(top)
     except importlib.metadata.PackageNotFoundError:
-        owners = _owners().get(top)
-    return None if not owners else f"{owners[0]} {importlib.metadata.version(owners[0])}"
+        owners = _owners().get(top, [])
+    return "+".join(_described(owner) for owner in owners) or None
+
+
+def _described(name: str) -> str:
+    """Name a distribution by its version, and one from no registry by its files as well."""
+    distribution = importlib.metadata.distribution(name)
+    text = f"{name} {distribution.version}"
+    if distribution.read_text("direct_url.json") is not None:
+        # a directory or a repository may have given other files under the same version
+        record = distribution.read_text("RECORD") or ""
+        text += " " + digest_bytes(record.encode()).hex()
+    return text
 
 
 @functools.cache

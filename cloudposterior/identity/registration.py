@@ -13,7 +13,7 @@ from pytensor.graph.type import Type
 
 from cloudposterior.identity.graph import AnyFunctionGraph
 from cloudposterior.identity.model import AnyModel, model_digest
-from cloudposterior.identity.walk import Stream, Walk
+from cloudposterior.identity.walk import Walk
 
 __all__ = ["register"]
 
@@ -23,9 +23,7 @@ def _normalize_model(model: pm.Model) -> tuple[str, str]:
 
 
 def _normalize_part(part: object) -> tuple[str, str]:
-    stream = Stream(Walk())
-    stream.write(part)
-    return "pytensor", stream.digest().hex()
+    return "pytensor", Walk().value(part).hex()
 
 
 def _normalize_apply(node: Apply) -> tuple[str, list[tuple[str, str]]]:

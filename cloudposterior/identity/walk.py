@@ -30,7 +30,9 @@ class Walk:
     trail : list of str
         Where the walk stands, in words, for the message of a refusal.
     scope : object or None
-        The graph in which a variable that is met belongs (see `identity.graph`).
+        The graph of the model under way (see `identity.graph`).
+    held : Scope or None
+        The same for variables that are met inside other objects.
     models : list
         Models under way, outermost first: a function may well read the model it is part of.
     tensor_types : dict
@@ -42,10 +44,33 @@ class Walk:
         self.alive: list[object] = []
         self.trail: list[str] = []
         self.scope: object = None
+        self.held: object = None
         self.models: list[object] = []
         self.tensor_types: dict[object, bytes] = {}
         self._open: list[tuple[int, str]] = []
-        self._reached = len(self._open)
+        self._reached = 0
+        self._first_met: dict[int, bytes] = {}
+        self.begin("")
+        self._unclosed = 0
+
+    def begin(self, place: str) -> None:
+        """Say which part of a model is walked now (see `first_met`)."""
+        self._place = place.encode("utf-8", "surrogatepass")
+        self._met_here = 0
+
+    def first_met(self, obj: object) -> bytes:
+        """Name an object of which only the identity counts by where it was met first.
+
+        The name has the part of the model in it, so that a variable put in before does not rename
+        what is met behind it.
+        """
+        name = self._first_met.get(id(obj))
+        if name is None:
+            name = b"%d in %s" % (self._met_here, self._place)
+            self._first_met[id(obj)] = name
+            self._met_here += 1
+            self.alive.append(obj)
+        return name
 
     @contextmanager
     def at(self, place: str) -> Iterator[None]:
@@ -93,7 +118,9 @@ class Walk:
         self._open.append(key)
         stream = Stream(self)
         try:
-            if content is None:
+            if content is None and type(obj) in BY_VALUE:
+                write(obj, stream)
+            elif content is None:
                 stream.write(obj)
             else:
                 content(stream)
@@ -106,9 +133,22 @@ class Walk:
         result = stream.digest()
         self.alive.append(obj)
         if closed:
-            # what refers to something above it means another thing elsewhere
             self.digests[key] = result
+            return result
+        # what refers to something above it means another thing elsewhere, and is walked again
+        self._unclosed += 1
+        if self._unclosed > _MOST_UNCLOSED:
+            raise self.refuse("too many objects refer to one another in circles")
         return result
+
+    def value(self, obj: object) -> bytes:
+        """Digest an object by what it holds now, whether or not it was met before."""
+        stream = Stream(self)
+        try:
+            stream.write(obj)
+        except RecursionError:
+            raise self.refuse(f"{type(obj).__name__} is nested too deep to be read") from None
+        return stream.digest()
 
 
 class Stream:
@@ -136,12 +176,24 @@ class Stream:
         """Append a tagged string."""
         self.put(tag, value.encode("utf-8", "surrogatepass"))
 
-    def write(self, obj: object) -> None:
+    def write(self, obj: Any) -> None:
         """Append an object by what it holds."""
         atom = ATOMS.get(type(obj))
         if atom is not None:
             atom(self, obj)
-        elif type(obj) in BY_VALUE or not self.met(obj):
+        elif type(obj) in BY_VALUE:
+            if all(type(item) in ATOMS for item in obj):
+                write(obj, self)
+            else:
+                # by digest: written out, tuples that share parts would double at each level
+                self.put(b"value", self.walk.digest(obj))
+        elif not self.met(obj):
+            blind = REFUSED.get(id(obj))
+            if blind is not None:
+                raise self.walk.refuse(
+                    f"it uses {blind}, and what that gives cannot be told beforehand: "
+                    "read it first and hand over the value"
+                )
             write(obj, self)
 
     def met(self, obj: object) -> bool:
@@ -154,6 +206,12 @@ class Stream:
             return False
         self.put(b"again", number.to_bytes(4, "little"))
         return True
+
+    def branch(self) -> Stream:
+        """Start a stream that knows what is in this one, without adding to it."""
+        other = Stream(self.walk)
+        other._seen = dict(self._seen)
+        return other
 
     def digest(self) -> bytes:
         """Digest all that was appended."""
@@ -245,4 +303,9 @@ ATOMS: dict[type, Callable[[Stream, Any], None]] = {
 
 # Kinds whose identity means nothing: whether two equal ones are one object depends on how the
 # interpreter folded constants, so they are written out each time.
-BY_VALUE: set[type] = {tuple, frozenset, slice, range}
+BY_VALUE: set[type] = {tuple, frozenset}
+
+# What no function of a model may use, by ``id``, with its name (see `identity.functions`).
+REFUSED: dict[int, str] = {}
+
+_MOST_UNCLOSED = 5000

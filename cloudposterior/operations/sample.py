@@ -14,7 +14,7 @@ from xarray import DataTree
 
 from cloudposterior.identity.manifest import Option
 from cloudposterior.identity.model import components, model_walk
-from cloudposterior.identity.walk import Stream, Walk
+from cloudposterior.identity.walk import Walk
 from cloudposterior.operations.request import Request, make_request
 from cloudposterior.operations.seed import recorded_seed, seed_value
 from cloudposterior.samplers import pymc as sampler_pymc
@@ -217,11 +217,10 @@ def _plain(value: Any) -> Any:
 
 
 def _option(name: str, value: Any, walk: Walk) -> Option:
-    stream = Stream(walk)
     with walk.at(f"argument {name!r}"):
-        stream.write(value)
+        digest = walk.value(value)
     text = repr(value)
-    return Option(name, stream.digest().hex(), text if len(text) <= 80 else f"{text[:77]}...")
+    return Option(name, digest.hex(), text if len(text) <= 80 else f"{text[:77]}...")
 
 
 def _versions(sampler: str) -> dict[str, str]:

@@ -119,8 +119,21 @@ def sampler_packages(sampler: str) -> tuple[str, ...]:
     }.get(sampler, ())
 
 
+_SETTINGS = (
+    "floatX",
+    "cast_policy",
+    "mode",
+    "linker",
+    "optimizer",
+    "optimizer_excluding",
+    "optimizer_including",
+    "numba__fastmath",
+    "gcc__cxxflags",
+    "openmp",
+)
+
+
 def draw_settings() -> dict[str, str]:
     """Read the settings of PyTensor that the draws depend on."""
     config = pytensor.config
-    names = ("floatX", "mode", "linker", "optimizer", "numba__fastmath", "cast_policy")
-    return {name: str(getattr(config, name)) for name in names if hasattr(config, name)}
+    return {name: str(getattr(config, name)) for name in _SETTINGS if hasattr(config, name)}
