@@ -52,6 +52,8 @@ def fulfil(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Any:
                 return from_tree(found[0])
     except TokenError as error:
         return _run_uncached(call, str(error))
+    except Exception as error:  # noqa: BLE001  (a user's object may raise anything when it is read)
+        return _run_uncached(call, f"no key could be made ({_named(error)})")
     assert request is not None
     if not overwrite:
         with _never_in_the_way("explaining the miss"):

@@ -127,7 +127,8 @@ def _sorted(mapping: dict[str, object] | None) -> dict[str, object] | None:
 def _closure(obj: types.FunctionType, stream: Stream) -> None:
     for name, cell in zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True):
         with stream.walk.at(f"closure variable {name!r}"):
-            stream.write(cell)
+            # a copy may share the cells of two functions or not
+            _cell(cell, stream)
 
 
 @rule(types.CellType)
@@ -156,7 +157,7 @@ def _shipped(name: str, namespace: dict[str, object]) -> bool:
     if release(module_name) is None:
         return False
     shipped = vars(sys.modules[module_name])
-    return shipped is namespace or shipped.get(name, _MISSING) is namespace.get(name)
+    return shipped is namespace or shipped.get(name, _MISSING) is namespace.get(name, _MISSING)
 
 
 def _names_read(read: Code, namespace: dict[str, object], stream: Stream) -> None:

@@ -18,6 +18,7 @@ from pytensor.tensor.variable import TensorVariable
 
 from cloudposterior.identity.arrays import digest_bytes
 from cloudposterior.identity.graph import Scope
+from cloudposterior.identity.ops import replaced_rules
 from cloudposterior.identity.walk import Stream, Walk, rule
 
 __all__ = ["MODEL_FIELDS", "AnyModel", "Component", "components", "model_digest", "model_walk"]
@@ -151,7 +152,9 @@ def _whole(model: pm.Model, walk: Walk) -> Component:
         if name not in MODEL_FIELDS and model.named_vars.get(name) is not value
     }
     with walk.at("attributes of the model"):
-        settings = walk.value((type(model), model.name, bool(model.check_bounds), extras))
+        settings = walk.value(
+            (type(model), model.name, bool(model.check_bounds), extras, replaced_rules())
+        )
     return Component("model", "", (("settings", settings),))
 
 

@@ -23,10 +23,10 @@ from pytensor.link.basic import Linker
 from pytensor.misc.frozendict import frozendict
 from pytensor.tensor.type import TensorType
 
-from cloudposterior.identity.origin import module_release, named_origin
+from cloudposterior.identity.origin import module_release, named_origin, release
 from cloudposterior.identity.walk import Stream, Walk, rule
 
-__all__ = ["op_digest", "type_digest"]
+__all__ = ["op_digest", "replaced_rules", "type_digest"]
 
 # Filled in by PyTensor and PyMC after an op was made, by the class that does it. Both generations
 # are listed; what a generation lacks does no harm.
@@ -100,6 +100,7 @@ _REGISTERED: tuple[Any, ...] = (
 # these modules are imported as they are needed.
 _COMPILED = (
     ("pytensor.link.numba.dispatch.basic", "numba_funcify"),
+    ("pytensor.link.numba.dispatch.basic", "numba_funcify_and_cache_key"),
     ("pytensor.link.jax.dispatch.basic", "jax_funcify"),
 )
 
@@ -183,6 +184,20 @@ def _shipped(function: Callable[..., object]) -> bool:
     namespace = getattr(function, "__globals__", {})
     module = sys.modules.get(str(namespace.get("__name__")))
     return module is not None and vars(module) is namespace and module_release(module) is not None
+
+
+def replaced_rules() -> list[tuple[str, object]]:
+    """List what a user registered for classes of a release, in place of what they compute.
+
+    Rewriting makes ops that no model shows, so these count for every model.
+    """
+    found = []
+    for table in _REGISTERED:
+        for cls, function in table.registry.items():
+            namespace = getattr(function, "__globals__", {})
+            if release(str(namespace.get("__name__"))) is None and named_origin(cls) is not None:
+                found.append((f"{table.__name__} {cls.__module__}.{cls.__qualname__}", function))
+    return sorted(found, key=lambda pair: pair[0])
 
 
 def type_digest(walk: Walk, type_: Type) -> bytes:

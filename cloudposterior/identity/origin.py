@@ -70,7 +70,10 @@ def _distribution(top: str) -> str | None:
         return _described(top)
     except importlib.metadata.PackageNotFoundError:
         owners = _owners().get(top, [])
-    return "+".join(_described(owner) for owner in owners) or None
+    try:
+        return "+".join(_described(owner) for owner in owners) or None
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _described(name: str) -> str:
@@ -79,7 +82,9 @@ def _described(name: str) -> str:
     text = f"{name} {distribution.version}"
     if distribution.read_text("direct_url.json") is not None:
         # a directory or a repository may have given other files under the same version
-        record = distribution.read_text("RECORD") or ""
+        record = distribution.read_text("RECORD")
+        if record is None:
+            raise importlib.metadata.PackageNotFoundError(name)
         text += " " + digest_bytes(record.encode()).hex()
     return text
 

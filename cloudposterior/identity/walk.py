@@ -10,12 +10,14 @@ How a kind of object is written is registered with `rule` by the modules of this
 from __future__ import annotations
 
 import hashlib
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from cloudposterior.errors import TokenError
 from cloudposterior.identity.arrays import DIGEST_SIZE
+from cloudposterior.identity.origin import named_origin
 
 __all__ = ["Stream", "Walk", "rule", "write"]
 
@@ -187,7 +189,7 @@ class Stream:
             else:
                 # by digest: written out, tuples that share parts would double at each level
                 self.put(b"value", self.walk.digest(obj))
-        elif not self.met(obj):
+        elif (isinstance(obj, _NAMED) and named_origin(obj)) or not self.met(obj):
             blind = REFUSED.get(id(obj))
             if blind is not None:
                 raise self.walk.refuse(
@@ -307,5 +309,8 @@ BY_VALUE: set[type] = {tuple, frozenset}
 
 # What no function of a model may use, by ``id``, with its name (see `identity.functions`).
 REFUSED: dict[int, str] = {}
+
+# What has a name in a release is written by that each time: a copy may share it or not.
+_NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
 
 _MOST_UNCLOSED = 5000

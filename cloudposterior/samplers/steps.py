@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from pymc.model.core import ValueGradFunction
+from pymc.pytensorf import PointFunc
 from pymc.step_methods.compound import BlockedStep, CompoundStep
 from pymc.step_methods.hmc.integration import CpuLeapfrogIntegrator
 from pymc.step_methods.hmc.quadpotential import QuadPotential
@@ -22,7 +23,7 @@ from cloudposterior.identity.walk import Stream, rule
 __all__: list[str] = []
 
 _SET_FOR_EACH_CHAIN = {"rng", "random_seed"}
-_COMPILED = (Function, ValueGradFunction, CpuLeapfrogIntegrator, np.random.Generator)
+_COMPILED = (Function, PointFunc, ValueGradFunction, CpuLeapfrogIntegrator, np.random.Generator)
 
 
 @rule(CompoundStep)

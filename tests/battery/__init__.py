@@ -13,6 +13,7 @@ from tests.battery import (
     functions,
     globals,
     gp,
+    hostile,
     modules,
     nodes,
     ops,
@@ -40,4 +41,5 @@ PAIRS: tuple[Pair, ...] = (
     *modules.PAIRS,
     *refused.PAIRS,
     *use.PAIRS,
+    *hostile.PAIRS,
 )

@@ -254,9 +254,8 @@ def test_root_that_is_a_file(tmp_path, make_tree, make_record):
     cache = DiskCache(tmp_path / "file")
     with pytest.raises(OSError):
         cache.put(make_tree(), make_record())
-    with pytest.warns(CacheWarning) as caught:
-        assert get(cache, make_record()) is None
-    assert len(caught) == 1
+    # nothing can lie there, so looking is a plain miss: the warning is for what cannot be saved
+    assert get(cache, make_record()) is None
     assert (tmp_path / "file").read_text() == "mine"
 
 
