@@ -10,7 +10,7 @@ import pymc as pm
 
 from cloudposterior import blocks
 from cloudposterior.cache import Cache
-from cloudposterior.cache.choice import CacheChoice, choose_cache
+from cloudposterior.cache.choice import MEMORY, CacheChoice, choose_cache
 from cloudposterior.errors import BlockError, TokenError
 from cloudposterior.explain import Explanation, explain_request
 from cloudposterior.identity import AnyModel
@@ -22,7 +22,7 @@ __all__ = ["cloud", "explain", "sample"]
 
 def _cache(choice: CacheChoice) -> Cache | None:
     if choice is None:
-        choice = dask.config.get("cloudposterior.cache")
+        choice = dask.config.get("cloudposterior.cache") or False
     return choose_cache(choice, directory=dask.config.get("cloudposterior.directory"))
 
 
@@ -83,7 +83,8 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
 
     ``random_seed=None`` asks for *a* posterior sample, so a second such call is a hit. The seed
     that was drawn is in the result's attribute ``cloudposterior_random_seed``; passing it as
-    ``random_seed`` repeats the run. A `numpy.random.Generator` is keyed by its state, seed
+    ``random_seed`` repeats the run (of a generator it is the state, with its seed sequence, in
+    JSON). A `numpy.random.Generator` is keyed by its state, seed
     sequence included; it is left as PyMC leaves it where the call runs, and untouched by a hit.
 
     What a hit returns is the caller's own copy.
@@ -199,7 +200,7 @@ def sample(
         return block.sample(*args, **kwargs)
 
 
-def explain(model: pm.Model, *args: Any, cache: CacheChoice = "disk", **kwargs: Any) -> Explanation:
+def explain(model: pm.Model, *args: Any, cache: CacheChoice = None, **kwargs: Any) -> Explanation:
     """Say whether a call would be answered from a cache, and what changed if it would not.
 
     Parameters
@@ -208,8 +209,9 @@ def explain(model: pm.Model, *args: Any, cache: CacheChoice = "disk", **kwargs: 
         The model.
     *args, **kwargs
         As for `pymc.sample`.
-    cache : {"memory", "disk"}, str, pathlib.Path or Cache, default "disk"
-        The cache to look into. Nothing is sampled and nothing is changed.
+    cache : {"memory", "disk"}, str, pathlib.Path or Cache, optional
+        The cache to look into. None looks where `cloud` does, and if that is the memory and
+        nothing is kept there, into the directory of ``"disk"``. Nothing is sampled or changed.
 
     Returns
     -------
@@ -228,6 +230,8 @@ def explain(model: pm.Model, *args: Any, cache: CacheChoice = "disk", **kwargs: 
       target_accept 0.8 -> 0.9
     """
     kept = _cache(cache)
+    if cache is None and kept is MEMORY and not MEMORY.entries():
+        kept = _cache("disk")
     if kept is None:
         return Explanation(False, reason="there is no cache to look into (cache=False)")
     call = SampleCall(_checked(model), args, kwargs)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import dask.config
-from dask.utils import format_bytes, parse_bytes, parse_timedelta
+from dask.utils import format_bytes, parse_bytes
 from rich.console import Console
 from rich.table import Table
 
@@ -68,8 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("entry", help="file, or the end of its name (the hex digits will do)")
     action("verify", _verify, "read every file whole and name those that are broken")
     prune = action("prune", _prune, "remove entries by age, size or count")
-    prune.add_argument("--older-than", metavar="AGE", help="e.g. 30d, 12h")
-    prune.add_argument("--max-size", metavar="SIZE", help="remove the oldest beyond this, e.g. 5GB")
+    prune.add_argument("--older-than", metavar="AGE", type=_age, help="e.g. 30d, 12h")
+    prune.add_argument(
+        "--max-size", metavar="SIZE", type=_size, help="remove the oldest beyond this, e.g. 5GB"
+    )
     prune.add_argument("--keep", metavar="N", type=int, help="keep the newest N")
     clear = action("clear", _clear, "remove all entries")
     for sub in (prune, clear):
@@ -103,15 +106,21 @@ def _print_entries(entries: Iterable[Entry]) -> None:
         record = entry.record
         total += entry.size_bytes
         table.add_row(
-            record.model,
-            record.label,
+            _printable(record.model),
+            _printable(record.label),
             record.token[:8],
             datetime.fromisoformat(record.created).strftime("%Y-%m-%d %H:%M"),
             f"{record.elapsed_s:.1f} s",
             format_bytes(entry.size_bytes),
         )
-    Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
     print(f"{table.row_count} entries, {format_bytes(total)}")
+
+
+def _printable(text: str) -> str:
+    """Show control characters by their codes: a name must not move the cursor."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -136,7 +145,7 @@ def _show(options: argparse.Namespace) -> None:
         if row["kind"] not in ("order", "model")
     )
     for name, value in rows.items():
-        print(f"{name:12} {value}")
+        print(f"{name:12} {_printable(str(value))}")
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -148,13 +157,27 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
+_UNITS_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def _age(text: str) -> timedelta:
+    """Read an age, whose unit must be there: a bare 30 may mean days to one, seconds to another."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?) *(s|min|h|d|w)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age: say 30d, 12h, 45min, 2w or 90s")
+    return timedelta(seconds=float(found[1]) * _UNITS_S[found[2]])
+
+
+def _size(text: str) -> int:
+    if not re.fullmatch(r"\d{1,15}(\.\d+)? *[kKMGTP]?i?B", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: say 5GB, 500MB or 1000000B")
+    return int(parse_bytes(text))
+
+
 def _prune(options: argparse.Namespace) -> None:
-    age, size = options.older_than, options.max_size
-    if age is None and size is None and options.keep is None:
-        raise ValueError("say what to prune by: --older-than, --max-size or --keep")
     removed = _cache(options).prune(
-        older_than=None if age is None else timedelta(seconds=parse_timedelta(age)),
-        max_size_bytes=None if size is None else parse_bytes(size),
+        older_than=options.older_than,
+        max_size_bytes=options.max_size,
         keep=options.keep,
         dry_run=options.dry_run,
     )

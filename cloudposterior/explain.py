@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cloudposterior.cache import Cache, Entry
 from cloudposterior.identity.difference import difference
+from cloudposterior.identity.manifest import Manifest
 from cloudposterior.operations.request import Request
 
 __all__ = ["Explanation", "explain_request", "near_miss"]
@@ -63,19 +64,30 @@ def explain_request(cache: Cache, request: Request) -> Explanation:
     Returns
     -------
     Explanation
-        With the nearest entry of the model's own name, if any.
+        With the nearest entry of the model's own name; where there is none, with one of another
+        name that hardly differs.
     """
-    entries = [e for e in cache.entries() if e.record.model == request.model_name]
+    entries = sorted(cache.entries(), key=lambda e: e.record.created, reverse=True)
     for entry in entries:
         if entry.record.token == request.token:
             return Explanation(True, entry)
-    entries = sorted(entries, key=lambda e: e.record.created, reverse=True)[:_LOOKED_AT]
     today = request.manifest()
-    compared = [(difference(e.record.manifest, today), e) for e in entries]
-    if not compared:
+    own = [entry for entry in entries if entry.record.model == request.model_name]
+    if own:
+        changes, nearest = _nearest(own, today)
+    else:
+        # an unnamed model is called by its variables, and so by another name with one more
+        changes, nearest = _nearest(entries, today)
+        if len(changes) > _NEAR:
+            nearest = None
+    if nearest is None:
         return Explanation(False, reason=f"nothing is kept for {request.model_name!r}")
-    changes, nearest = min(compared, key=lambda pair: len(pair[0]))
     return Explanation(False, nearest, tuple(changes))
+
+
+def _nearest(entries: list[Entry], today: Manifest) -> tuple[list[str], Entry | None]:
+    compared = [(difference(e.record.manifest, today), e) for e in entries[:_LOOKED_AT]]
+    return min(compared, key=lambda pair: len(pair[0]), default=([], None))
 
 
 def near_miss(cache: Cache, request: Request) -> str | None:

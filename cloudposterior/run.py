@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +41,7 @@ def fulfil(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Any:
         As the call returns it without this package; the caller owns it.
     """
     if cache is None:
-        return call.run()[0]
+        return _run(call)[0]
     reason = call.why_not()
     if reason is not None:
         return _run_uncached(call, reason)
@@ -63,7 +65,7 @@ def fulfil(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Any:
 
 def _run_uncached(call: SampleCall, reason: str) -> Any:
     warn(TokenWarning, f"this call is not cached, and runs each time: {reason}")
-    return call.run()[0]
+    return _run(call)[0]
 
 
 def _look_up(cache: Cache, request: Request) -> tuple[DataTree, Entry] | None:
@@ -72,44 +74,64 @@ def _look_up(cache: Cache, request: Request) -> tuple[DataTree, Entry] | None:
     return None
 
 
-def _run_and_keep(call: SampleCall, cache: Cache, request: Request) -> Any:
+@dataclass(frozen=True)
+class _Made:
+    """When a result was made, how long that took in seconds, and the seed that repeats it."""
+
+    created: str
+    elapsed_s: float
+    random_seed: Any
+
+
+def _run(call: SampleCall) -> tuple[Any, _Made]:
     started = time.perf_counter()
     created = datetime.now(UTC).isoformat(timespec="seconds")
     result, seed = call.run()
-    elapsed_s = time.perf_counter() - started
+    made = _Made(created, time.perf_counter() - started, seed)
+    if is_posterior(result):
+        result.attrs.update(
+            cloudposterior_random_seed=seed_attribute(seed),
+            cloudposterior_created=made.created,
+            cloudposterior_elapsed_s=made.elapsed_s,
+        )
+    return result, made
+
+
+def _run_and_keep(call: SampleCall, cache: Cache, request: Request) -> Any:
+    result, made = _run(call)
     if not is_posterior(result):
         return result
-    result.attrs.update(
-        cloudposterior_token=request.token,
-        cloudposterior_random_seed=seed_attribute(seed),
-        cloudposterior_created=created,
-        cloudposterior_elapsed_s=elapsed_s,
-    )
     tree = to_tree(result)
     lack = call.missing(tree)
     if lack is not None:
-        warn(
-            CacheWarning,
-            f"sampling was interrupted ({lack}): what there is is returned, and not cached",
-        )
+        _tell(f"sampling was interrupted ({lack}): what there is is returned, and not cached")
         return result
+    result.attrs["cloudposterior_token"] = request.token
     try:
-        cache.put(tree, _record(request, created, elapsed_s, seed))
+        cache.put(to_tree(result), _record(request, made))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a posterior outranks its copy)
-        warn(CacheWarning, f"the posterior is returned, but could not be saved: {_named(error)}")
+        _tell(f"the posterior is returned, but could not be saved: {_named(error)}")
     return result
 
 
-def _record(request: Request, created: str, elapsed_s: float, seed: Any) -> Record:
+def _tell(message: str) -> None:
+    """Warn of what came after sampling; no filter of warnings may cost the posterior."""
+    try:
+        warn(CacheWarning, message)
+    except CacheWarning:
+        print(f"cloudposterior: {message}", file=sys.stderr)
+
+
+def _record(request: Request, made: _Made) -> Record:
     return Record(
         token=request.token,
         model=request.model_name,
         label=request.label,
         manifest=request.manifest(),
         versions=dict(request.versions),
-        created=created,
-        elapsed_s=elapsed_s,
-        random_seed=seed,
+        created=made.created,
+        elapsed_s=made.elapsed_s,
+        random_seed=made.random_seed,
     )
 
 
@@ -136,4 +158,6 @@ def _hit_line(entry: Entry) -> str:
 
 def _say(call: SampleCall, line: str | None) -> None:
     if line and not call.quiet:
-        print(line)
+        # a terminal that cannot show a name shows its code instead
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(line.encode(encoding, "backslashreplace").decode(encoding))

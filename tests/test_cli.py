@@ -103,7 +103,7 @@ def test_prune_dry_run_removes_nothing(entries, capsys):
 
 
 @pytest.mark.parametrize(
-    "limit", [["--older-than", "365d"], ["--keep", "1"], ["--max-size", "{size}"]]
+    "limit", [["--older-than", "365d"], ["--keep", "1"], ["--max-size", "{size}B"]]
 )
 def test_prune_removes_the_oldest(entries, limit):
     limit = [word.format(size=entries[1].size_bytes + 10) for word in limit]
@@ -113,7 +113,17 @@ def test_prune_removes_the_oldest(entries, limit):
 
 def test_prune_without_a_limit_is_refused(entries, capsys):
     assert main(["cache", "prune"]) == 1
-    assert "--older-than" in capsys.readouterr().err
+    assert "older_than" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "limit", [["--older-than", "30"], ["--older-than", "1e9999d"], ["--max-size", "5"]]
+)
+def test_prune_by_a_number_without_a_unit_is_refused(entries, limit, capsys):
+    with pytest.raises(SystemExit):
+        main(["cache", "prune", *limit])
+    assert "say" in capsys.readouterr().err
+    assert all(entry.path.exists() for entry in entries)
 
 
 def test_clear_removes_all(entries):

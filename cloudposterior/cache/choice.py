@@ -47,6 +47,8 @@ def choose_cache(cache: Any, *, directory: str) -> Cache | None:
         return DiskCache(directory)
     if isinstance(cache, str) and "://" in cache:
         raise ValueError(f"cache={cache!r} is a URL; pass 'memory', 'disk' or a local directory")
+    if isinstance(cache, str | Path) and "\0" in str(cache):
+        raise ValueError(f"cache={str(cache)!r} has a NUL in it, which no path may have")
     if isinstance(cache, str | Path) and str(cache):
         return DiskCache(Path(cache).expanduser())
     if all(callable(getattr(cache, name, None)) for name in ("get", "put", "entries")):

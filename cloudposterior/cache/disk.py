@@ -140,20 +140,20 @@ class DiskCache:
     def prune(
         self,
         *,
-        older_than: timedelta | None,
-        max_size_bytes: int | None,
-        keep: int | None,
+        older_than: timedelta | None = None,
+        max_size_bytes: int | None = None,
+        keep: int | None = None,
         dry_run: bool = False,
     ) -> list[Entry]:
         """Remove the oldest entries, and what writers that died over a day ago left behind.
 
         Parameters
         ----------
-        older_than : datetime.timedelta or None
+        older_than : datetime.timedelta, optional
             Remove entries made longer ago; None for no limit.
-        max_size_bytes : int or None
+        max_size_bytes : int, optional
             Remove the oldest until the rest takes no more room; None for no limit.
-        keep : int or None
+        keep : int, optional
             Keep so many of the newest at most; None for no limit.
         dry_run : bool, default False
             Remove nothing.
@@ -166,8 +166,10 @@ class DiskCache:
         Raises
         ------
         ValueError
-            If a limit is negative.
+            If a limit is negative, or none is given.
         """
+        if older_than is None and max_size_bytes is None and keep is None:
+            raise ValueError("say what to prune by: older_than, max_size_bytes or keep")
         doomed = upkeep.choose(self.entries(), older_than, max_size_bytes, keep)
         return upkeep.remove(self.root, doomed, dry_run=dry_run)
 

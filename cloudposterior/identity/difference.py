@@ -62,7 +62,9 @@ def _components(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
 def _title(key: tuple[str, str]) -> str:
     kind, name = key
     titles = {"free": "prior", "observed": "likelihood", "order": "order of", "model": "the model"}
-    return f"{titles.get(kind, kind)} {f'`{name}`' if name else ''}".strip()
+    # a named model puts its name before those of its variables
+    short = name.rpartition("::")[2]
+    return f"{titles.get(kind, kind)} {f'`{short}`' if short else ''}".strip()
 
 
 def _component(
@@ -101,7 +103,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
 def _value(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
     if old is None or new is None:
         return "(no longer comparable)"
-    if old.get("text") and new.get("text"):
+    if old.get("text") and new.get("text") and old["text"] != new["text"]:
         return f"{old['text']} -> {new['text']}"
     for part in ("shape", "dtype"):
         if old.get(part) != new.get(part):

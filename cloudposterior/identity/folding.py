@@ -13,12 +13,16 @@ import numpy as np
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.null_type import NullType
+from pytensor.graph.traversal import io_toposort
 from pytensor.tensor.basic import Alloc
 from pytensor.tensor.random.type import RandomType
 
 from cloudposterior.identity.origin import named_origin
 
-__all__ = ["Folding"]
+__all__ = ["Folding", "constant_value"]
+
+
+_FEW_NODES = 20
 
 
 class Folding:
@@ -68,6 +72,18 @@ class Folding:
     def _would_fold(self, node: Apply) -> bool:
         # of a constant broadcast PyTensor may also drop the broadcast, which comes to the same
         return type(node.op) is Alloc or bool(node.op.do_constant_folding(self._graph, node))
+
+
+def constant_value(variable: Variable) -> np.ndarray | np.generic | None:
+    """Evaluate an expression of few constants; None for any other variable."""
+    nodes = list(io_toposort([], [variable])) if variable.owner is not None else []
+    if len(nodes) > _FEW_NODES:
+        return None
+    folding = Folding(None)
+    for node in nodes:
+        for inner in (*node.inputs, *node.outputs):
+            folding.value(inner)
+    return folding.value(variable)
 
 
 def _number(value: object) -> np.ndarray | np.generic | None:

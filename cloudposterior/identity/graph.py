@@ -134,7 +134,7 @@ class Scope:
             return digest_bytes(b"constant", kind, self._value(variable.data))
         number = self._roots.setdefault(id(variable), len(self._roots))
         self.walk.alive.append(variable)
-        name = (variable.name or "").encode()
+        name = (variable.name or "").encode("utf-8", "surrogatepass")
         return digest_bytes(b"root", name, number.to_bytes(4, "little"), kind)
 
     def _number(self, variable: Variable, data: np.ndarray | np.generic) -> bytes:

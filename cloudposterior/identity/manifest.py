@@ -18,8 +18,11 @@ import numpy as np
 import pymc as pm
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
+from pytensor.tensor.basic import Alloc
+from pytensor.tensor.elemwise import DimShuffle
 from pytensor.tensor.random.type import RandomType
 
+from cloudposterior.identity.folding import constant_value
 from cloudposterior.identity.model import Component
 
 __all__ = ["Option", "describe", "sketch"]
@@ -115,7 +118,9 @@ def _variable(model: pm.Model, variable: Variable) -> dict[str, Any]:
         row["distribution"] = _distribution_name(variable)
         value = model.rvs_to_values[variable]
         row["observed"] = next(iter(_arrays(value, named)), None)
-    row["constants"] = list(_arrays(variable, named, skip_scalars=bool(row)))
+    parameters = variable.owner.inputs if row and variable.owner is not None else []
+    named |= {id(v) for v in parameters if v.owner is None}
+    row["constants"] = list(_arrays(variable, named))
     return row
 
 
@@ -146,20 +151,23 @@ def _parameter_names(op_class: type, count: int) -> list[str]:
 
 
 def _parameter(model: pm.Model, value: Variable) -> Any:
-    while value.owner is not None and value.name not in model.named_vars and _is_cast(value):
+    while value.owner is not None and not _is_named(model, value) and _is_reshaped(value):
         value = value.owner.inputs[0]
-    if value.name in model.named_vars and model.named_vars[value.name] is value:
+    if _is_named(model, value):
         return {"text": value.name}
-    return _leaf(value) if value.owner is None else {"text": "an expression"}
+    constant = constant_value(value)
+    return sketch(constant) if constant is not None else _leaf(value) or {"text": "an expression"}
 
 
-def _is_cast(value: Variable) -> bool:
-    return len(value.owner.inputs) == 1
+def _is_named(model: pm.Model, value: Variable) -> bool:
+    return model.named_vars.get(value.name) is value
 
 
-def _arrays(
-    variable: Variable, named: set[int], skip_scalars: bool = False
-) -> Iterator[dict[str, Any]]:
+def _is_reshaped(value: Variable) -> bool:
+    return isinstance(value.owner.op, DimShuffle | Alloc)
+
+
+def _arrays(variable: Variable, named: set[int]) -> Iterator[dict[str, Any]]:
     """Sketch the constants that a variable is computed from, down to the next named variables."""
     seen: set[int] = set()
     stack = [variable]
@@ -172,7 +180,7 @@ def _arrays(
             stack.extend(reversed(top.owner.inputs))
             continue
         leaf = _leaf(top)
-        if leaf is not None and not (skip_scalars and leaf.get("shape") == []):
+        if leaf is not None:
             yield leaf
 
 
@@ -211,7 +219,7 @@ def sketch(value: Any) -> dict[str, Any]:
 
 
 def _shown(item: Any) -> str:
-    return f"{item:g}" if isinstance(item, float) else str(item)
+    return repr(item).removesuffix(".0") if isinstance(item, float) else str(item)
 
 
 def _marks(flat: np.ndarray) -> np.ndarray:

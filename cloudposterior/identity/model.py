@@ -145,11 +145,12 @@ def components(model: pm.Model, walk: Walk | None = None) -> list[Component]:
 
 
 def _whole(model: pm.Model, walk: Walk) -> Component:
+    # a model also has its variables as attributes, by their names without its own
+    variables = {id(variable) for variable in model.named_vars.values()}
     extras = {
         name: value
         for name, value in sorted(vars(model).items())
-        # a model also has its variables as attributes
-        if name not in MODEL_FIELDS and model.named_vars.get(name) is not value
+        if name not in MODEL_FIELDS and id(value) not in variables
     }
     with walk.at("attributes of the model"):
         settings = walk.value(

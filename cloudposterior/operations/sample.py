@@ -219,7 +219,8 @@ def _plain(value: Any) -> Any:
 def _option(name: str, value: Any, walk: Walk) -> Option:
     with walk.at(f"argument {name!r}"):
         digest = walk.value(value)
-    text = repr(value)
+    # an address in memory says nothing to anybody
+    text = type(value).__name__ if " at 0x" in repr(value) else repr(value)
     return Option(name, digest.hex(), text if len(text) <= 80 else f"{text[:77]}...")
 
 
