@@ -175,6 +175,8 @@ def _size(text: str) -> int:
 
 
 def _prune(options: argparse.Namespace) -> None:
+    if options.older_than is None and options.max_size is None and options.keep is None:
+        raise ValueError("say what to prune by: --older-than, --max-size or --keep")
     removed = _cache(options).prune(
         older_than=options.older_than,
         max_size_bytes=options.max_size,

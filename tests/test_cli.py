@@ -113,7 +113,7 @@ def test_prune_removes_the_oldest(entries, limit):
 
 def test_prune_without_a_limit_is_refused(entries, capsys):
     assert main(["cache", "prune"]) == 1
-    assert "older_than" in capsys.readouterr().err
+    assert "--older-than" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

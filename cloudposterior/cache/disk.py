@@ -166,10 +166,8 @@ class DiskCache:
         Raises
         ------
         ValueError
-            If a limit is negative, or none is given.
+            If a limit is negative.
         """
-        if older_than is None and max_size_bytes is None and keep is None:
-            raise ValueError("say what to prune by: older_than, max_size_bytes or keep")
         doomed = upkeep.choose(self.entries(), older_than, max_size_bytes, keep)
         return upkeep.remove(self.root, doomed, dry_run=dry_run)
 
