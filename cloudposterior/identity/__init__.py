@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from cloudposterior.identity import functions, graph, objects, ops
+from cloudposterior.identity import classes, functions, graph, objects, ops, tables
 from cloudposterior.identity.model import AnyModel, Component, components, model_digest, model_walk
 from cloudposterior.identity.registration import register
 
 __all__ = [
     "AnyModel",
     "Component",
+    "classes",
     "components",
     "functions",
     "graph",
@@ -17,6 +18,7 @@ __all__ = [
     "objects",
     "ops",
     "register",
+    "tables",
 ]
 
 register()

@@ -1,7 +1,7 @@
-"""How functions, classes and modules are written.
+"""How functions and modules are written.
 
 What an installed release ships is a name and a version. A function of the user's is its code, its
-defaults, its closure and the globals it really reads; a class is its body and its bases.
+defaults, its closure and the globals it really reads.
 """
 
 from __future__ import annotations
@@ -11,91 +11,22 @@ import functools
 import importlib
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytensor
 
+from cloudposterior.identity.blind import BLIND_ATTRIBUTES, BLIND_BUILTINS, refuse_blind
 from cloudposterior.identity.code import Code, GlobalRead, ImportRead, read_code
 from cloudposterior.identity.objects import write_items
 from cloudposterior.identity.origin import module_release, named_origin, release
-from cloudposterior.identity.walk import REFUSED, Stream, rule
+from cloudposterior.identity.walk import Stream, rule
 
-__all__ = ["write_class_body"]
-
-# Read by a name made at run time, or from outside the program: what they will give when the model
-# runs cannot be told from the code, so a function that uses them has no complete key.
-_BLIND_BUILTINS = {"eval", "exec", "globals", "__import__", "open", "input"}
-_BLIND_ATTRIBUTES = {
-    "open",
-    "read_text",
-    "read_bytes",
-    "__globals__",
-    "f_globals",
-    "f_locals",
-    "f_back",
-}
-_BLIND_NAMES = {
-    ("io", "open"),
-    ("os", "environ"),
-    ("os", "getenv"),
-    ("sys", "modules"),
-    ("sys", "_getframe"),
-    ("sys", "argv"),
-    ("importlib", "import_module"),
-    ("inspect", "currentframe"),
-    ("inspect", "stack"),
-    ("numpy", "load"),
-    ("numpy", "loadtxt"),
-    ("numpy", "genfromtxt"),
-    ("numpy", "fromfile"),
-    ("numpy", "memmap"),
-}
-_BLIND_PREFIXES = (("pandas", "read_"),)
-
-
-def _register_blind() -> None:
-    """Let the walk refuse these objects under whatever name they are met."""
-    for module_name, name in (*(("builtins", n) for n in _BLIND_BUILTINS), *_BLIND_NAMES):
-        found = getattr(sys.modules.get(module_name), name, None)
-        if found is not None:
-            REFUSED[id(found)] = f"{module_name}.{name}"
-    for module_name, prefix in _BLIND_PREFIXES:
-        module = sys.modules[module_name]
-        for name in dir(module):
-            if name.startswith(prefix):
-                REFUSED[id(getattr(module, name))] = f"{module_name}.{name}"
-
-
-_register_blind()
+__all__: list[str] = []
 
 # Names a module or a class body carries about itself.
 _SELF_NAMES = {"__name__", "__qualname__", "__spec__", "__loader__", "__package__", "__builtins__"}
 _MODULE_NOTES = {*_SELF_NAMES, "__doc__", "__file__", "__cached__", "__path__", "__annotations__"}
-_CLASS_NOTES = {
-    "__module__",
-    "__qualname__",
-    "__doc__",
-    "__dict__",
-    "__weakref__",
-    "__firstlineno__",
-    "__static_attributes__",
-    "__annotations__",
-    "__annotate__",
-    "__annotate_func__",
-    "__annotations_cache__",
-    "__abstractmethods__",
-    "_abc_impl",
-    "__parameters__",
-    "__orig_bases__",
-    "__dataclass_fields__",
-    "__dataclass_params__",
-    "__classcell__",
-    # kept by pickle on each class that it meets
-    "__slotnames__",
-    # grows as flags are combined
-    "_value2member_map_",
-}
 
 
 @rule(types.FunctionType)
@@ -162,7 +93,7 @@ def _shipped(name: str, namespace: dict[str, object]) -> bool:
 
 def _names_read(read: Code, namespace: dict[str, object], stream: Stream) -> None:
     in_release = release(str(namespace.get("__name__"))) is not None
-    blind = sorted(read.attributes & _BLIND_ATTRIBUTES)
+    blind = sorted(read.attributes & BLIND_ATTRIBUTES)
     if blind and not in_release:
         raise stream.walk.refuse(
             f"it uses {blind[0]!r}, which reads what is outside of the program: "
@@ -186,7 +117,7 @@ def _global(read: GlobalRead, namespace: dict[str, object], stream: Stream) -> N
     found = getattr(builtins, read.name, _MISSING)
     if found is _MISSING:
         stream.text(b"unbound", read.name)
-    elif read.name in _BLIND_BUILTINS:
+    elif read.name in BLIND_BUILTINS:
         raise stream.walk.refuse(
             f"it uses {read.name}(), and what that gives cannot be told beforehand: "
             "read it first and hand over the value"
@@ -205,7 +136,7 @@ def _attributes(found: object, attributes: tuple[str, ...], stream: Stream) -> N
     """
     for position, attribute in enumerate(attributes):
         if isinstance(found, types.ModuleType):
-            _refuse_blind(found.__name__, attribute, stream)
+            refuse_blind(found.__name__, attribute, stream)
         elif found is pytensor.config:
             stream.text(b"setting", f"{attribute}={getattr(found, attribute, None)}")
             return
@@ -220,19 +151,6 @@ def _attributes(found: object, attributes: tuple[str, ...], stream: Stream) -> N
     stream.write(found)
 
 
-def _refuse_blind(module_name: str, attribute: str, stream: Stream) -> None:
-    blind = (
-        (module_name, attribute) in _BLIND_NAMES
-        or (module_name == "builtins" and attribute in _BLIND_BUILTINS)
-        or any(module_name == m and attribute.startswith(p) for m, p in _BLIND_PREFIXES)
-    )
-    if blind:
-        raise stream.walk.refuse(
-            f"it uses {module_name}.{attribute}, which reads what is outside of the program: "
-            "read it first and hand over the value"
-        )
-
-
 def _import(
     read: ImportRead, attributes: frozenset[str], namespace: dict[str, object], stream: Stream
 ) -> None:
@@ -244,7 +162,7 @@ def _import(
         top = sys.modules[module.__name__.partition(".")[0]]
         for found in dict.fromkeys((module, top)):
             for attribute in sorted(attributes):
-                _refuse_blind(found.__name__, attribute, stream)
+                refuse_blind(found.__name__, attribute, stream)
             stream.write(found)
     else:
         for attribute in read.names:
@@ -268,7 +186,6 @@ def _imported(
 
 
 _MISSING = object()
-_HEAP_TYPE = 1 << 9  # made while Python runs, as classes in Python are
 
 
 @rule(types.ModuleType)
@@ -329,25 +246,6 @@ def _method(obj: types.MethodType, stream: Stream) -> None:
     stream.write(obj.__self__)
 
 
-@rule(staticmethod, classmethod)
-def _wrapped_method(obj: staticmethod[..., object], stream: Stream) -> None:
-    stream.text(b"wrapped", type(obj).__name__)
-    stream.write(obj.__func__)
-
-
-@rule(property)
-def _property(obj: property, stream: Stream) -> None:
-    stream.put(b"property")
-    for part in (obj.fget, obj.fset, obj.fdel):
-        stream.write(part)
-
-
-@rule(functools.cached_property)
-def _cached_property(obj: functools.cached_property[object], stream: Stream) -> None:
-    stream.put(b"cached property")
-    stream.write(obj.func)
-
-
 @rule(type(functools.lru_cache(lambda: None)))
 def _lru_cache(obj: Callable[..., object], stream: Stream) -> None:
     origin = named_origin(obj)
@@ -356,50 +254,3 @@ def _lru_cache(obj: Callable[..., object], stream: Stream) -> None:
         return
     stream.put(b"lru_cache")
     stream.write(obj.__wrapped__)  # type: ignore[attr-defined]
-
-
-@rule(types.GetSetDescriptorType, types.MemberDescriptorType)
-def _slot(obj: types.MemberDescriptorType, stream: Stream) -> None:
-    stream.text(b"slot", obj.__name__)
-
-
-@rule(types.GenericAlias, types.UnionType)
-def _annotation(obj: Any, stream: Stream) -> None:
-    stream.text(b"annotation", type(obj).__name__)
-    stream.write(getattr(obj, "__origin__", None))
-    stream.write(tuple(obj.__args__))
-
-
-@rule(type)
-def _class(obj: type, stream: Stream) -> None:
-    origin = named_origin(obj)
-    if origin is not None:
-        stream.text(b"class", ":".join(origin))
-        for name, function in _patched(obj):
-            stream.text(b"patched", name)
-            stream.write(function)
-    elif not obj.__flags__ & _HEAP_TYPE and release(obj.__module__) is not None:
-        # types without a name of their own, such as that of None or of a function
-        stream.text(b"builtin class", obj.__name__)
-    else:
-        write_class_body(obj, stream)
-
-
-def _patched(cls: type) -> Iterator[tuple[str, object]]:
-    """List the methods that a user put on a class of a release."""
-    for name, value in vars(cls).items():
-        namespace = getattr(value, "__globals__", None)
-        if namespace is not None and release(str(namespace.get("__name__"))) is None:
-            yield name, value
-
-
-def write_class_body(cls: type, stream: Stream) -> None:
-    """Write a class of the user's: its name, bases, metaclass and what its body defines."""
-    stream.text(b"class body", cls.__name__)
-    with stream.walk.at(f"class {cls.__name__!r}"):
-        for base in (type(cls), *cls.__bases__):
-            stream.write(base)
-        body = {
-            name: value for name, value in sorted(vars(cls).items()) if name not in _CLASS_NOTES
-        }
-        write_items(body, stream)  # type: ignore[arg-type]

@@ -17,9 +17,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import scipy.sparse
-import xarray as xr
 
 from cloudposterior.errors import TokenError
 from cloudposterior.identity.arrays import array_digest, digest_bytes, dtype_name
@@ -42,7 +39,6 @@ _OPAQUE = (
 
 
 _ENUM_NOTES = {"_name_", "__objclass__", "_sort_order_", "_inverted_"}
-_SPARSE_FIELDS = ("data", "indices", "indptr", "coords", "offsets", "rows")
 
 
 @rule(tuple, list, collections.deque)
@@ -188,54 +184,6 @@ def _vectorize(obj: np.vectorize, stream: Stream) -> None:
         stream.write(getattr(obj, name, None))
 
 
-@rule(pd.Index, pd.Series, pd.api.extensions.ExtensionArray)
-def _pandas_values(obj: pd.Index | pd.Series, stream: Stream) -> None:
-    stream.text(b"pandas", repr(obj.dtype))
-    stream.write(type(obj))
-    if isinstance(obj, pd.Series):
-        stream.write(obj.index)
-    stream.write(list(getattr(obj, "names", [getattr(obj, "name", None)])))
-    stream.write(dict(getattr(obj, "attrs", {})))
-    stream.write(str(getattr(obj, "freq", None)))
-    if isinstance(obj.dtype, pd.CategoricalDtype):
-        values = obj.cat if isinstance(obj, pd.Series) else obj
-        stream.write(np.asarray(values.categories))
-        stream.write(np.asarray(values.codes))
-        stream.write(bool(values.ordered))
-    elif isinstance(obj.dtype, np.dtype):
-        write_array(np.asarray(obj), stream)
-    else:
-        write_array(np.asarray(obj, dtype=object), stream)
-
-
-@rule(pd.DataFrame)
-def _pandas_frame(obj: pd.DataFrame, stream: Stream) -> None:
-    stream.put(b"frame")
-    stream.write(type(obj))
-    stream.write(obj.columns)
-    stream.write(obj.index)
-    stream.write(dict(obj.attrs))
-    for position in range(obj.shape[1]):
-        stream.write(obj.iloc[:, position].array)
-
-
-@rule(pd.arrays.NumpyExtensionArray)
-def _pandas_numpy(obj: pd.arrays.NumpyExtensionArray, stream: Stream) -> None:
-    write_array(obj.to_numpy(), stream)
-
-
-@rule(scipy.sparse.spmatrix, scipy.sparse.sparray)
-def _sparse(obj: scipy.sparse.spmatrix, stream: Stream) -> None:
-    # not its dictionary: flags in it say what was found out about the order of indices so far
-    stream.text(b"sparse", f"{type(obj).__name__} {obj.format} {obj.shape}")
-    if obj.format == "dok":
-        obj = obj.tocoo()
-    fields = {name: getattr(obj, name) for name in _SPARSE_FIELDS if hasattr(obj, name)}
-    if not fields:
-        raise stream.walk.refuse(f"no rule for a sparse array of format {obj.format!r}")
-    stream.write(fields)
-
-
 @rule(np.random.RandomState)
 def _random_state(obj: np.random.RandomState, stream: Stream) -> None:
     if obj is np.random.mtrand._rand:
@@ -250,34 +198,6 @@ def _enum_member(obj: enum.Enum, stream: Stream) -> None:
     stream.text(b"enum member", str(obj.name))
     stream.write(type(obj))
     stream.write({k: v for k, v in sorted(vars(obj).items()) if k not in _ENUM_NOTES})
-
-
-@rule(xr.Variable)
-def _labelled_variable(obj: xr.Variable, stream: Stream) -> None:
-    stream.put(b"variable of xarray")
-    for part in (tuple(obj.dims), obj.to_numpy(), dict(obj.attrs)):
-        stream.write(part)
-
-
-@rule(xr.DataArray, xr.Dataset)
-def _labelled(obj: xr.DataArray | xr.Dataset, stream: Stream) -> None:
-    # not what pickle takes: accessors and caches come and go with use
-    stream.put(b"xarray")
-    stream.write(type(obj))
-    stream.write(getattr(obj, "name", None))
-    stream.write(dict(obj.attrs))
-    if isinstance(obj, xr.DataArray):
-        stream.write(obj.variable)
-    else:
-        stream.write({name: values.variable for name, values in obj.data_vars.items()})
-    stream.write({name: values.variable for name, values in obj.coords.items()})
-    stream.write({name: index.names for name, index in obj.indexes.items()})
-
-
-@rule(xr.DataTree)
-def _tree(obj: xr.DataTree, stream: Stream) -> None:
-    stream.put(b"tree")
-    stream.write({node.path: node.to_dataset(inherit=False) for node in obj.subtree})
 
 
 @rule(functools.partial)
