@@ -46,16 +46,19 @@ def fulfil(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Any:
     if reason is not None:
         return _run_uncached(call, reason)
     request: Request | None = None
+    found: tuple[DataTree, Entry] | None = None
     try:
         for request in call.requests():
             found = None if overwrite else _look_up(cache, request)
             if found is not None:
-                _say(call, _hit_line(found[1]))
-                return from_tree(found[0])
+                break
     except TokenError as error:
         return _run_uncached(call, str(error))
     except Exception as error:  # noqa: BLE001  (a user's object may raise anything when it is read)
         return _run_uncached(call, f"no key could be made ({_named(error)})")
+    if found is not None:
+        _say(call, _hit_line(found[1]))
+        return from_tree(found[0])
     assert request is not None
     if not overwrite:
         with _never_in_the_way("explaining the miss"):
