@@ -11,11 +11,13 @@ import pymc as pm
 from cloudposterior import blocks
 from cloudposterior.cache import Cache
 from cloudposterior.cache.choice import MEMORY, CacheChoice, choose_cache
+from cloudposterior.cluster.connect import check_cluster
+from cloudposterior.cluster.place import OnCluster
 from cloudposterior.errors import BlockError, TokenError
 from cloudposterior.explain import Explanation, explain_request
 from cloudposterior.identity import AnyModel
 from cloudposterior.operations.sample import SampleCall
-from cloudposterior.run import fulfil
+from cloudposterior.run import Here, Place, fulfil
 
 __all__ = ["cloud", "explain", "sample"]
 
@@ -35,18 +37,29 @@ def _checked(model: object) -> pm.Model:
     raise TypeError(f"cloudposterior takes a pymc.Model, got {type(model).__name__}{hint}")
 
 
+def _place(cluster: Any, keep_chains: bool) -> Place:
+    check_cluster(cluster)
+    return Here() if cluster is None else OnCluster(cluster, keep_chains)
+
+
 class cloud:  # noqa: N801  (a context manager, named as it reads)
-    """Cache what is sampled from a model inside a ``with`` block.
+    """Sample on a cluster, and cache what is sampled, inside a ``with`` block.
 
     While the block is open, `pymc.sample` for this model and in this thread looks into the cache
     first. It prints ``cached result`` and returns at once where the same request was sampled
-    before; else it samples with PyMC, its output and its defaults, and keeps the result. Calls
-    for other models, and calls in other threads, are PyMC's own.
+    before; else it samples with PyMC, its output and its defaults, here or on a cluster, and keeps
+    the result. Calls for other models, and calls in other threads, are PyMC's own.
 
     Parameters
     ----------
     model : pymc.Model
         The model. The block also enters its context.
+    cluster : distributed.Client, cluster object, str or None, optional
+        Where chains are drawn. None (the default) is this machine, as plain PyMC does it. A
+        cluster object is a `distributed.LocalCluster`, a `coiled.Cluster` or any other of Dask's,
+        a string the address of a scheduler (``"tcp://10.0.0.1:8786"``; ``"tls://..."`` with
+        Dask's own security settings), and ``"local"`` a cluster of worker processes on this
+        machine, which is kept until Python exits.
     cache : {"memory", "disk"}, str, pathlib.Path, bool or Cache, optional
         Where results are kept: ``"memory"`` (or True) for as long as the process lives, ``"disk"``
         for the directory ``.cloudposterior`` in the working directory, a path for a directory of
@@ -54,11 +67,22 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         ``cloudposterior.cache`` of `dask.config`, which is ``"memory"`` unless you change it.
     overwrite : bool, default False
         Sample in any case and replace the entry.
+    keep_chains : bool, default False
+        If chains fail on a cluster, return those that did not, with a warning. Else the first
+        failure is raised.
 
     Raises
     ------
     TypeError
-        If `model` is no `pymc.Model`, or `cache` is nothing that results can be kept in.
+        If `model` is no `pymc.Model`, `cache` is nothing that results can be kept in, or `cluster`
+        is no cluster or an asynchronous client.
+    ClusterError
+        If the cluster cannot be reached, is closed, gets no worker in time, or has workers with
+        another Python, PyMC, PyTensor or sampler. Nothing was sampled then.
+    ShippingError
+        If the model or an argument cannot be sent to a worker.
+    ChainError
+        If a chain fails on its worker; it names both, and what PyMC said.
     BlockError
         If the block is entered while it is open, or is left in another order or thread than it
         was entered. `pymc.sample` is put back in any case.
@@ -100,9 +124,16 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
     """
 
     def __init__(
-        self, model: pm.Model, *, cache: CacheChoice = None, overwrite: bool = False
+        self,
+        model: pm.Model,
+        *,
+        cluster: Any = None,
+        cache: CacheChoice = None,
+        overwrite: bool = False,
+        keep_chains: bool = False,
     ) -> None:
         self.model = _checked(model)
+        self._place = _place(cluster, keep_chains)
         self._cache = _cache(cache)
         self._overwrite = overwrite
 
@@ -137,8 +168,9 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         """Answer a call of `pymc.sample` on this model."""
-        call = SampleCall(self.model, args, kwargs)
-        return fulfil(call, self._cache, overwrite=self._overwrite)
+        on_cluster = isinstance(self._place, OnCluster)
+        call = SampleCall(self.model, args, kwargs, on_cluster=on_cluster)
+        return fulfil(call, self._cache, self._place, overwrite=self._overwrite)
 
 
 def _leave_context(model: pm.Model) -> bool:
@@ -163,11 +195,13 @@ def _leave_context(model: pm.Model) -> bool:
 def sample(
     model: pm.Model,
     *args: Any,
+    cluster: Any = None,
     cache: CacheChoice = None,
     overwrite: bool = False,
+    keep_chains: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Sample a model through the cache, without swapping anything.
+    """Sample a model through the cache and on a cluster, without swapping anything.
 
     Parameters
     ----------
@@ -175,9 +209,11 @@ def sample(
         The model.
     *args, **kwargs
         As for `pymc.sample`: ``draws``, ``tune``, ``chains``, ``random_seed``...
+    cluster : distributed.Client, cluster object, str or None, optional
+        As for `cloud`.
     cache : {"memory", "disk"}, str, pathlib.Path, bool or Cache, optional
         As for `cloud`.
-    overwrite : bool, default False
+    overwrite, keep_chains : bool, default False
         As for `cloud`.
 
     Returns
@@ -190,17 +226,25 @@ def sample(
     ------
     TypeError
         As for `cloud`, and as `pymc.sample` raises it.
+    ClusterError, ShippingError, ChainError
+        As for `cloud`.
 
     Examples
     --------
     >>> idata = cp.sample(model, draws=2000, cache="disk")  # doctest: +SKIP
     """
-    block = cloud(model, cache=cache, overwrite=overwrite)
+    block = cloud(model, cluster=cluster, cache=cache, overwrite=overwrite, keep_chains=keep_chains)
     with model:
         return block.sample(*args, **kwargs)
 
 
-def explain(model: pm.Model, *args: Any, cache: CacheChoice = None, **kwargs: Any) -> Explanation:
+def explain(
+    model: pm.Model,
+    *args: Any,
+    cluster: Any = None,
+    cache: CacheChoice = None,
+    **kwargs: Any,
+) -> Explanation:
     """Say whether a call would be answered from a cache, and what changed if it would not.
 
     Parameters
@@ -209,6 +253,9 @@ def explain(model: pm.Model, *args: Any, cache: CacheChoice = None, **kwargs: An
         The model.
     *args, **kwargs
         As for `pymc.sample`.
+    cluster : distributed.Client, cluster object, str or None, optional
+        Where the call would run, as for `cloud`; nothing is asked of it. Workers compile with
+        settings of their own, so the same call here and there may be two requests.
     cache : {"memory", "disk"}, str, pathlib.Path or Cache, optional
         The cache to look into. None looks where `cloud` does, and if that is the memory and
         nothing is kept there, into the directory of ``"disk"``. Nothing is sampled or changed.
@@ -234,7 +281,7 @@ def explain(model: pm.Model, *args: Any, cache: CacheChoice = None, **kwargs: An
         kept = _cache("disk")
     if kept is None:
         return Explanation(False, reason="there is no cache to look into (cache=False)")
-    call = SampleCall(_checked(model), args, kwargs)
+    call = SampleCall(_checked(model), args, kwargs, on_cluster=cluster is not None)
     reason = call.why_not()
     if reason is not None:
         return Explanation(False, reason=reason)

@@ -9,7 +9,11 @@ __all__ = [
     "BlockError",
     "CacheFileError",
     "CacheWarning",
+    "ChainError",
     "CloudPosteriorError",
+    "ClusterError",
+    "ClusterWarning",
+    "ShippingError",
     "TokenError",
     "TokenWarning",
     "warn",
@@ -28,12 +32,51 @@ class CacheFileError(CloudPosteriorError, OSError):
     """A cache file is torn, foreign, or of another format, and was not read."""
 
 
+class ShippingError(CloudPosteriorError, TypeError):
+    """A model or an argument cannot be sent to a worker, or did not arrive there."""
+
+
+class ClusterError(CloudPosteriorError, RuntimeError):
+    """A cluster cannot be reached, has no workers, or has workers that cannot do the work."""
+
+
+class ChainError(CloudPosteriorError, RuntimeError):
+    """A chain failed on its worker.
+
+    Attributes
+    ----------
+    chains : tuple of int
+        The chain; more than one where chains talk to each other.
+    worker : str
+        The address of the worker.
+    reason : str
+        What the sampler said.
+    """
+
+    def __init__(self, chains: tuple[int, ...], worker: str, reason: str) -> None:
+        named = (
+            f"chain {chains[0]}" if len(chains) == 1 else f"chains {', '.join(map(str, chains))}"
+        )
+        super().__init__(f"{named} failed on {worker}: {reason}")
+        self.chains = chains
+        self.worker = worker
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # notes travel in the state
+        return type(self), (self.chains, self.worker, self.reason), self.__dict__
+
+
 class TokenError(CloudPosteriorError, TypeError):
     """No token can be made for a model or a call, since a part of it has no readable value."""
 
 
 class CacheWarning(UserWarning):
     """A posterior could not be read from, or written to, the cache."""
+
+
+class ClusterWarning(UserWarning):
+    """Something of a cluster went wrong that costs no result."""
 
 
 class TokenWarning(UserWarning):

@@ -1,4 +1,4 @@
-"""The one path of a call: token, cache, run, cache."""
+"""The one path of a call: token, cache, run here or on a cluster, cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from xarray import DataTree
 
@@ -20,10 +20,49 @@ from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.seed import seed_attribute
 from cloudposterior.posterior import from_tree, is_posterior, to_tree
 
-__all__ = ["fulfil"]
+__all__ = ["Here", "Place", "fulfil"]
 
 
-def fulfil(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Any:
+class Place(Protocol):
+    """Where calls run."""
+
+    def run(
+        self, call: SampleCall, request: Request | None, cache: Cache | None, *, fresh: bool
+    ) -> tuple[Any, Any]:
+        """Run a call.
+
+        Parameters
+        ----------
+        call : SampleCall
+            The call.
+        request : Request or None
+            Its request; None where it has no key, or nobody asked for one.
+        cache : Cache or None
+            Where parts of a result may be kept.
+        fresh : bool
+            Take nothing from an earlier run of the same request.
+
+        Returns
+        -------
+        result
+            What the call returns.
+        seed
+            The seed that repeats it.
+        """
+        ...
+
+
+class Here:
+    """Runs calls in the process itself, and in those that PyMC starts from it."""
+
+    def run(
+        self, call: SampleCall, request: Request | None, cache: Cache | None, *, fresh: bool
+    ) -> tuple[Any, Any]:
+        """Run a call as PyMC does."""
+        return call.run()
+
+
+def fulfil(call: SampleCall, cache: Cache | None, place: Place, *, overwrite: bool) -> Any:
     """Answer a call from the cache, or run it and keep what it gives.
 
     Parameters
@@ -32,6 +71,8 @@ def fulfil(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Any:
         The call.
     cache : Cache or None
         Where results are kept; None runs the call and keeps nothing.
+    place : Place
+        Where it runs.
     overwrite : bool
         Run the call in any case, and replace the entry.
 
@@ -41,10 +82,10 @@ def fulfil(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Any:
         As the call returns it without this package; the caller owns it.
     """
     if cache is None:
-        return _run(call)[0]
+        return _run(call, place, None, None, fresh=overwrite)[0]
     reason = call.why_not()
     if reason is not None:
-        return _run_uncached(call, reason)
+        return _run_uncached(call, place, reason)
     request: Request | None = None
     found: tuple[DataTree, Entry] | None = None
     try:
@@ -53,9 +94,9 @@ def fulfil(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Any:
             if found is not None:
                 break
     except TokenError as error:
-        return _run_uncached(call, str(error))
+        return _run_uncached(call, place, str(error))
     except Exception as error:  # noqa: BLE001  (a user's object may raise anything when it is read)
-        return _run_uncached(call, f"no key could be made ({_named(error)})")
+        return _run_uncached(call, place, f"no key could be made ({_named(error)})")
     if found is not None:
         _say(call, _hit_line(found[1]))
         return from_tree(found[0])
@@ -63,12 +104,12 @@ def fulfil(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Any:
     if not overwrite:
         with _never_in_the_way("explaining the miss"):
             _say(call, near_miss(cache, request))
-    return _run_and_keep(call, cache, request)
+    return _run_and_keep(call, place, cache, request, fresh=overwrite)
 
 
-def _run_uncached(call: SampleCall, reason: str) -> Any:
+def _run_uncached(call: SampleCall, place: Place, reason: str) -> Any:
     warn(TokenWarning, f"this call is not cached, and runs each time: {reason}")
-    return _run(call)[0]
+    return _run(call, place, None, None, fresh=True)[0]
 
 
 def _look_up(cache: Cache, request: Request) -> tuple[DataTree, Entry] | None:
@@ -86,10 +127,12 @@ class _Made:
     random_seed: Any
 
 
-def _run(call: SampleCall) -> tuple[Any, _Made]:
+def _run(
+    call: SampleCall, place: Place, request: Request | None, cache: Cache | None, *, fresh: bool
+) -> tuple[Any, _Made]:
     started = time.perf_counter()
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    result, seed = call.run()
+    result, seed = place.run(call, request, cache, fresh=fresh)
     made = _Made(created, time.perf_counter() - started, seed)
     if is_posterior(result):
         result.attrs.update(
@@ -100,8 +143,10 @@ def _run(call: SampleCall) -> tuple[Any, _Made]:
     return result, made
 
 
-def _run_and_keep(call: SampleCall, cache: Cache, request: Request) -> Any:
-    result, made = _run(call)
+def _run_and_keep(
+    call: SampleCall, place: Place, cache: Cache, request: Request, *, fresh: bool
+) -> Any:
+    result, made = _run(call, place, request, cache, fresh=fresh)
     if not is_posterior(result):
         return result
     tree = to_tree(result)

@@ -13,13 +13,17 @@ import cloudposterior
 PACKAGE = Path(cloudposterior.__file__).parent
 LAYERS = (
     {"errors", "config"},
-    {"identity", "samplers", "posterior"},
+    {"identity", "samplers", "posterior", "shipping"},
     {"operations", "cache", "progress"},
-    {"explain", "run", "blocks"},
+    {"explain", "run", "blocks", "cluster"},
     {"api", "demo", "cli"},
 )
 WITHIN_A_LAYER = {
     ("samplers", "identity.walk"),
+    ("samplers", "posterior"),
+    ("samplers", "shipping"),
+    ("shipping", "identity.ops"),
+    ("shipping", "identity.model"),
     ("run", "explain"),
     ("demo", "api"),
     ("cli", "api"),

@@ -21,7 +21,16 @@ from cloudposterior.identity.graph import Scope
 from cloudposterior.identity.ops import replaced_rules
 from cloudposterior.identity.walk import Stream, Walk, rule
 
-__all__ = ["MODEL_FIELDS", "AnyModel", "Component", "components", "model_digest", "model_walk"]
+__all__ = [
+    "MODEL_FIELDS",
+    "AnyModel",
+    "Component",
+    "components",
+    "model_digest",
+    "model_walk",
+    "token_of",
+    "without_data",
+]
 
 # Every attribute of a model, on both generations of PyMC; a test fails when PyMC adds one. What is
 # not listed was put there by a subclass or by the user, and is walked as it is.
@@ -236,6 +245,40 @@ def _order(model: pm.Model, field: str) -> Component:
     return Component("order", field, (("names", digest_bytes(*names)),))
 
 
+def token_of(parts: list[Component]) -> str:
+    """Give 32 hex digits for a model that was taken apart."""
+    return digest_bytes(b"model", *(part.digest() for part in parts)).hex()
+
+
+def without_data(model: pm.Model, parts: list[Component]) -> list[Component]:
+    """Put kind and shape in the place of the values of `pymc.Data`, which can change by themselves.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        The model.
+    parts : list of Component
+        Its components.
+
+    Returns
+    -------
+    list of Component
+        Equal for two models whose compiled functions are the same.
+    """
+    return [_without_values(model, part) if part.kind == "data" else part for part in parts]
+
+
+def _without_values(model: pm.Model, part: Component) -> Component:
+    variable = model[part.name]
+    if not hasattr(variable, "set_value"):
+        return part
+    value = np.asarray(variable.get_value(borrow=True))
+    form = digest_bytes(_text(str(value.dtype)), _text(str(value.shape)))
+    aspects = dict(part.aspects)
+    aspects["graph"] = form
+    return Component(part.kind, part.name, tuple(aspects.items()))
+
+
 def model_digest(model: pm.Model, walk: Walk | None = None) -> bytes:
     """Digest a whole model.
 
@@ -251,7 +294,7 @@ def model_digest(model: pm.Model, walk: Walk | None = None) -> bytes:
     bytes
         16 bytes.
     """
-    return digest_bytes(b"model", *(c.digest() for c in components(model, walk)))
+    return bytes.fromhex(token_of(components(model, walk)))
 
 
 @rule(AnyModel)

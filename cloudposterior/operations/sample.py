@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import uuid
 from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import Any
 
+import dask.config
 import numpy as np
 import pymc as pm
 from xarray import DataTree
 
 from cloudposterior.identity.manifest import Option
-from cloudposterior.identity.model import components, model_walk
+from cloudposterior.identity.model import components, model_walk, token_of, without_data
 from cloudposterior.identity.walk import Walk
 from cloudposterior.operations.request import Request, make_request
 from cloudposterior.operations.seed import recorded_seed, seed_value
 from cloudposterior.samplers import pymc as sampler_pymc
 from cloudposterior.samplers import steps
+from cloudposterior.samplers.pymc_chains import arguments_of_chains
+from cloudposterior.samplers.whole_chains import arguments_of_whole_chains
 
 __all__ = ["SampleCall"]
 
@@ -53,6 +57,8 @@ class SampleCall:
         The model.
     args, kwargs
         What `pymc.sample` is called with.
+    on_cluster : bool, default False
+        Whether a cluster runs it, which has settings of its own.
 
     Raises
     ------
@@ -62,12 +68,20 @@ class SampleCall:
 
     name = "sample"
 
-    def __init__(self, model: pm.Model, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        model: pm.Model,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        on_cluster: bool = False,
+    ) -> None:
         self.model = model
+        self._on_cluster = on_cluster
         signature = inspect.signature(sampler_pymc.SAMPLE)
         bound = signature.bind(*args, **{**kwargs, "model": model})
         bound.apply_defaults()
-        self._extra: dict[str, Any] = dict(bound.arguments.pop("kwargs", {}))
+        self.extra: dict[str, Any] = dict(bound.arguments.pop("kwargs", {}))
         self.arguments: dict[str, Any] = dict(bound.arguments)
         self._resolve()
 
@@ -78,6 +92,41 @@ class SampleCall:
             call["chains"] = sampler_pymc.default_chains(call["cores"])
         if not sampler_pymc.PREFERS_NUTPIE and call["nuts_sampler"] is None:
             call["nuts_sampler"] = "pymc"
+
+    @property
+    def chains(self) -> int:
+        """How many chains there will be."""
+        return int(self.arguments["chains"])
+
+    @property
+    def seed(self) -> Any:
+        """The seed that was given; None where there is none."""
+        return self.arguments["random_seed"]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings of PyTensor that it runs with."""
+        settings = sampler_pymc.draw_settings()
+        if self._on_cluster and "numba__fastmath" in settings:
+            fast = dask.config.get("cloudposterior.cluster.numba-fastmath")
+            settings["numba__fastmath"] = str(bool(fast))
+        return settings
+
+    def arguments_of_chains(self, sampler: str) -> dict[str, Any]:
+        """Select what the chains of this call depend on, and a worker has to know."""
+        select = arguments_of_chains if sampler == "pymc" else arguments_of_whole_chains
+        return {**select(self.arguments), "kwargs": self.extra}
+
+    def model_tokens(self) -> tuple[str, str]:
+        """Give the tokens of the model with and without the values of its `pymc.Data`.
+
+        A model that has none gets tokens that no other has.
+        """
+        try:
+            parts = components(self.model, model_walk(self.model))
+        except Exception:  # noqa: BLE001  (why there is none has been said where it counts)
+            return (uuid.uuid4().hex,) * 2
+        return token_of(parts), token_of(without_data(self.model, parts))
 
     @property
     def quiet(self) -> bool:
@@ -124,8 +173,11 @@ class SampleCall:
         call["tune"] = self._tune(sampler)
         call["random_seed"] = seed_value(call["random_seed"])
         call["sampler"] = sampler
-        call["settings"] = sampler_pymc.draw_settings()
-        extra = {k: dict(v) if type(v) is dict else v for k, v in self._extra.items()}
+        call["settings"] = self.settings
+        if self._on_cluster and sampler != "pymc":
+            # drawn in one go by plain PyMC, whose chains share a stream; on a cluster each has one
+            call["streams"] = "one a chain"
+        extra = {k: dict(v) if type(v) is dict else v for k, v in self.extra.items()}
         for name in ("idata_kwargs", "compile_kwargs", "nuts_sampler_kwargs"):
             call[name] = dict(call.get(name) or {})
         _use_one_name(call, extra)
@@ -160,7 +212,7 @@ class SampleCall:
         seed = recorded_seed(call["random_seed"])
         draws = call.pop("draws")
         # PyMC writes into the dictionaries it is given
-        extra = {k: dict(v) if type(v) is dict else v for k, v in self._extra.items()}
+        extra = {k: dict(v) if type(v) is dict else v for k, v in self.extra.items()}
         return sampler_pymc.SAMPLE(draws, **call, **extra), seed
 
     def missing(self, tree: DataTree) -> str | None:

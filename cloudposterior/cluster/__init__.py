@@ -1,0 +1,1 @@
+"""How a Dask cluster is reached: from a ``cluster=`` argument to a client whose workers fit."""

@@ -1,0 +1,270 @@
+"""From chains to futures and back: submit, gather, stop.
+
+A chain is a line of tasks, ``start -> advance -> advance -> ...``. Two of them are always under way,
+so that a worker never waits for the client; each that ends hands its draws over and makes place for
+the next. Nothing but keys passes through the scheduler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import dask.config
+from dask.utils import parse_timedelta
+
+from cloudposterior.cluster import tasks
+from cloudposterior.cluster.reach import reaches_workers
+from cloudposterior.errors import ChainError, ClusterError, ClusterWarning, warn
+from cloudposterior.samplers.protocol import Run, Sampler, Segment, State
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["Drive"]
+
+_PART_BYTES = 8 * 2**20
+"""A graph of more is warned about by Dask, and a scheduler takes many small messages better."""
+
+_AHEAD = 2
+
+
+@dataclass(eq=False)
+class _Line:
+    """The tasks of a chain, or of chains that advance together."""
+
+    chains: tuple[int, ...]
+    # the first chains first, as PyMC draws them
+    priority: int
+    begun: Future
+    last: Future
+    segments: int = 0
+    pending: list[Future] = field(default_factory=list)
+    state: State | None = None
+    error: Exception | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.error is not None or (self.state is not None and self.state.finished)
+
+
+class Drive:
+    """Draws the chains of one run on a cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected, with a worker.
+    sampler : Sampler
+        Who draws.
+    model : bytes
+        The model.
+    run : Run
+        What the chains share.
+    name : str
+        What the tasks are called on the dashboard, e.g. ``"radon-sample"``.
+    """
+
+    def __init__(
+        self, client: Client, sampler: Sampler, model: bytes, run: Run, *, name: str
+    ) -> None:
+        self._client = client
+        self._sampler = sampler
+        self._name = name
+        self._run_key = run.key
+        self._lines: list[_Line] = []
+        self._of: dict[str, _Line] = {}
+        self._direct = reaches_workers(client)
+        first = parse_timedelta(dask.config.get("cloudposterior.cluster.first-segment"))
+        self._first_s = float(first)
+        self._segment_s = float(parse_timedelta(dask.config.get("cloudposterior.cluster.segment")))
+        self._model = self._send_model(model, run.model)
+        self._run = client.submit(tasks.same, run, key=f"{name}-run-{run.key}", pure=False)
+
+    def _send_model(self, model: bytes, token: str) -> Future:
+        # a task each, not data that is scattered: what a lost worker held is made again
+        key = f"{self._name}-model-{token}"
+        parts = [
+            self._client.submit(
+                tasks.same, model[i : i + _PART_BYTES], key=f"{key}-{i}", pure=False
+            )
+            for i in range(0, len(model), _PART_BYTES)
+        ]
+        return self._client.submit(tasks.join_parts, *parts, key=key, pure=False)
+
+    def draw(
+        self,
+        groups: Iterable[tuple[int, ...]],
+        take: Callable[[Segment, State], None],
+        *,
+        go_on: bool = False,
+    ) -> dict[tuple[int, ...], Exception]:
+        """Draw chains to their end.
+
+        Parameters
+        ----------
+        groups : iterable of tuple of int
+            The chains, those that advance together in one tuple.
+        take : callable
+            Called with each segment and the state at its end, chain by chain in order.
+        go_on : bool
+            Whether the other chains go on when one fails.
+
+        Returns
+        -------
+        dict
+            The error of each group that failed.
+
+        Raises
+        ------
+        Exception
+            What a chain failed with, unless `go_on`; and whatever `take` raises. The chains are
+            stopped then. An interrupt also takes in what was drawn before it is raised.
+        """
+        from distributed import as_completed
+
+        try:
+            for number, chains in enumerate(groups):
+                self._begin(chains, priority=-number)
+            completed = as_completed([f for line in self._lines for f in line.pending])
+            for batch in completed.batches():
+                for line in self._take(batch, take):
+                    if line.error is not None and not go_on:
+                        raise line.error
+                    if not line.ended:
+                        completed.add(self._advance(line))
+                    elif line.error is None:
+                        # those that were submitted ahead find a finished chain
+                        self._forget(line)
+            self._check_ended()
+        except KeyboardInterrupt:
+            self._stop(take)
+            raise
+        finally:
+            self._cancel()
+        return {line.chains: line.error for line in self._lines if line.error is not None}
+
+    def _begin(self, chains: tuple[int, ...], priority: int) -> None:
+        key = f"{self._name}-{_words(chains)}-start-{self._run_key}"
+        begun = self._client.submit(
+            tasks.start,
+            self._sampler,
+            self._model,
+            self._run,
+            chains,
+            key=key,
+            priority=priority,
+            pure=False,
+        )
+        line = _Line(chains, priority, begun, begun)
+        self._lines.append(line)
+        for _ in range(_AHEAD):
+            self._advance(line)
+
+    def _advance(self, line: _Line) -> Future:
+        key = f"{self._name}-{_words(line.chains)}-{line.segments}-{self._run_key}"
+        seconds = self._segment_s if line.segments else self._first_s
+        future = self._client.submit(
+            tasks.advance,
+            self._sampler,
+            self._model,
+            self._run,
+            line.last,
+            seconds,
+            key=key,
+            priority=line.priority,
+            pure=False,
+        )
+        line.segments += 1
+        line.last = future
+        line.pending.append(future)
+        self._of[future.key] = line
+        return future
+
+    def _take(self, batch: list[Future], take: Callable[[Segment, State], None]) -> list[_Line]:
+        """Hand on what futures hold; give the lines that may need a next task, one each time."""
+        failed = [f for f in batch if f.status != "finished"]
+        done = [f for f in batch if f.status == "finished" and f.key in self._of]
+        moved = []
+        for future in failed:
+            line = self._of.pop(future.key, None)
+            if line is not None and not line.ended:
+                line.error = _error(line.chains, future)
+                moved.append(line)
+        results = self._client.gather(done, direct=self._direct)
+        for future, (state, segments) in zip(done, results, strict=True):
+            line = self._of.pop(future.key, None)
+            if line is None:
+                continue
+            line.state = state
+            line.pending.remove(future)
+            for segment in segments:
+                take(segment, state)
+            moved.append(line)
+        return moved
+
+    def _forget(self, line: _Line) -> None:
+        for future in line.pending:
+            self._of.pop(future.key, None)
+        self._client.cancel(line.pending)
+        line.pending.clear()
+
+    def _check_ended(self) -> None:
+        left = [line for line in self._lines if not line.ended]
+        if left:
+            raise ClusterError(
+                f"the cluster lost {', '.join(_words(line.chains) for line in left)}: "
+                "its scheduler was restarted or closed. What was drawn is kept; run again"
+            )
+
+    def _stop(self, take: Callable[[Segment, State], None]) -> None:
+        """End the segments that are being drawn, and take in what they drew."""
+        from distributed import wait
+
+        running = [
+            line.pending[0]
+            for line in self._lines
+            if line.pending and not line.ended and line.begun.status == "finished"
+        ]
+        if not running:
+            return
+        seconds = parse_timedelta(dask.config.get("cloudposterior.cluster.stop-timeout"))
+        keys = [future.key for line in self._lines for future in line.pending]
+        try:
+            self._client.run(tasks.stop, keys, on_error="ignore")
+            wait(running, timeout=float(seconds))
+        except (TimeoutError, OSError) as error:
+            warn(ClusterWarning, f"not all chains handed over what they drew last: {error!r}")
+        finished = [future for future in running if future.status == "finished"]
+        self._take(finished, take)
+
+    def _cancel(self) -> None:
+        """Let go of everything; what another client also asked for goes on."""
+        futures = [f for line in self._lines for f in (line.begun, line.last, *line.pending)]
+        if self._client.status == "running":
+            self._client.cancel(futures)
+        for future in (self._model, self._run):
+            future.release()
+        self._of.clear()
+
+
+def _words(chains: tuple[int, ...]) -> str:
+    return f"chain {chains[0]}" if len(chains) == 1 else f"chains {chains[0]} to {chains[-1]}"
+
+
+def _error(chains: tuple[int, ...], future: Future) -> Exception:
+    from distributed.scheduler import KilledWorker
+
+    if future.status != "error":
+        return ClusterError(f"{_words(chains)} was {future.status} by the cluster; run again")
+    error = future.exception()
+    if isinstance(error, KilledWorker):
+        where = getattr(error.last_worker, "address", "a worker")
+        return ChainError(
+            chains,
+            str(where),
+            f"its worker died, {error.allowed_failures} times; most often it was out of memory: give "
+            "workers more (cp.cluster_options tells how much), and look into their logs",
+        )
+    return error if isinstance(error, Exception) else ChainError(chains, "a worker", repr(error))

@@ -1,0 +1,189 @@
+"""A call of `pymc.sample` on a cluster, from its arguments to its result."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dask.base import tokenize
+
+from cloudposterior.cache import Cache
+from cloudposterior.cluster import tasks
+from cloudposterior.cluster.connect import open_client
+from cloudposterior.cluster.drive import Drive
+from cloudposterior.cluster.workers import check_workers, wait_for_workers
+from cloudposterior.errors import ClusterWarning, warn
+from cloudposterior.operations.request import Request
+from cloudposterior.operations.sample import SampleCall
+from cloudposterior.operations.seed import recorded_seed
+from cloudposterior.posterior import is_posterior
+from cloudposterior.samplers.protocol import Run, Sampler, Segment, State
+from cloudposterior.samplers.pymc import sampler_packages
+from cloudposterior.samplers.pymc_chains import PyMCChains
+from cloudposterior.samplers.pymc_join import PyMCJoin
+from cloudposterior.samplers.resolve import Resolved, resolve
+from cloudposterior.samplers.seeds import packed_seed
+from cloudposterior.samplers.whole_chains import WholeChains
+from cloudposterior.samplers.whole_join import WholeJoin
+from cloudposterior.shipping import pack_arguments, pack_model
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["OnCluster"]
+
+_log = logging.getLogger("pymc")
+
+_PACKAGES = ("cloudposterior", "pymc", "pytensor", "numpy")
+
+
+@dataclass(frozen=True)
+class OnCluster:
+    """Runs calls on a cluster.
+
+    Attributes
+    ----------
+    cluster : distributed.Client, cluster object or str
+        As `connect.open_client` takes it.
+    keep_chains : bool
+        Whether chains that are whole are returned when others fail.
+    """
+
+    cluster: Any
+    keep_chains: bool = False
+
+    def run(
+        self, call: SampleCall, request: Request | None, cache: Cache | None, *, fresh: bool
+    ) -> tuple[Any, Any]:
+        """Run a call.
+
+        Parameters
+        ----------
+        call : SampleCall
+            The call.
+        request : Request or None
+            Its request, from which the tasks have their keys, so that another client that makes
+            the same one joins this run. None where nobody made one.
+        cache : Cache or None
+            Where chains are kept that are whole when another fails.
+        fresh : bool
+            Join no run that is under way.
+
+        Returns
+        -------
+        result
+            What `pymc.sample` returns.
+        seed
+            The seed that repeats it.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster cannot be used, before anything is sampled.
+        ShippingError
+            If the model or an argument cannot be sent.
+        ChainError
+            If a chain failed.
+        """
+        with open_client(self.cluster, chains=call.chains) as client:
+            wait_for_workers(client, tell=print if not call.quiet else _nobody)
+            sent = request.token if request is not None and not fresh else uuid.uuid4().hex
+            name = f"{_word(call.model.name or 'model')}-sample"
+            seed = call.seed
+            if seed is None:
+                seed = _chosen_seed(client, f"{name}-seed-{sent}")
+            packed, recorded = packed_seed(seed), recorded_seed(seed)
+            resolved = resolve({**call.arguments, "random_seed": seed}, call.extra)
+            packages = (*_PACKAGES, *sampler_packages(resolved.sampler))
+            check_workers(client, [name for name in packages if name != "jax"])
+            run = _run(call, resolved, packed, sent)
+            sampler, join = _sampler(call, resolved)
+            _tell_of_start(call, client)
+            drive = Drive(client, sampler, pack_model(call.model), run, name=name)
+            return self._result(drive, call, resolved, join, run), recorded
+
+    def _result(
+        self, drive: Drive, call: SampleCall, resolved: Resolved, join: Any, run: Run
+    ) -> Any:
+        began = time.perf_counter()
+
+        def take(segment: Segment, state: State) -> None:
+            join.add(segment, state.held)
+
+        groups = [tuple(range(run.chains))] if resolved.together else _each(run.chains)
+        failed: dict[tuple[int, ...], Exception] = {}
+        # as PyMC does when it is interrupted: what was drawn is the result
+        with suppress(KeyboardInterrupt):
+            failed = drive.draw(groups, take, go_on=self.keep_chains)
+        lost = {chain for chains in failed for chain in chains}
+        if len(lost) == run.chains:
+            raise next(iter(failed.values()))
+        for error in failed.values():
+            warn(ClusterWarning, f"{error}; the other chains are returned (keep_chains=True)")
+        result = join.finish(time.perf_counter() - began, without=lost)
+        if is_posterior(result):
+            result.attrs["cloudposterior_pytensor_flags"] = _flags(run)
+        return result
+
+
+def _each(chains: int) -> list[tuple[int, ...]]:
+    return [(chain,) for chain in range(chains)]
+
+
+def _nobody(_: str) -> None:
+    pass
+
+
+def _word(name: str) -> str:
+    """Make a name fit for a task: Dask takes what comes before a dash for the kind of task."""
+    return re.sub(r"[^\w.: ]+", "_", name)[:60] or "model"
+
+
+def _chosen_seed(client: Client, key: str) -> int:
+    """Give the seed of a run that names none: the same one to all clients that ask for that run."""
+    future = client.submit(tasks.choose_seed, key=key, pure=False)
+    try:
+        return int(future.result())
+    finally:
+        future.release()
+
+
+def _run(call: SampleCall, resolved: Resolved, seed: Any, sent: str) -> Run:
+    arguments = call.arguments_of_chains(resolved.sampler)
+    # everything is recorded where more than the variables asked for is looked at here
+    if call.arguments["callback"] is not None or call.arguments["trace"] is not None:
+        arguments["var_names"] = None
+    token, structure = call.model_tokens()
+    return Run(
+        key=tokenize(sent, repr(seed), arguments.get("var_names")),
+        model=token,
+        structure=structure,
+        arguments=pack_arguments(arguments, call.model),
+        seed=seed,
+        chains=call.chains,
+        settings=call.settings,
+    )
+
+
+def _sampler(call: SampleCall, resolved: Resolved) -> tuple[Sampler, Any]:
+    if resolved.sampler == "pymc":
+        return PyMCChains(), PyMCJoin(call.model, call.arguments)
+    checks = resolved.sampler in ("numpyro", "blackjax")
+    return WholeChains(resolved.sampler), WholeJoin(call.model, call.arguments, checks=checks)
+
+
+def _flags(run: Run) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted(run.settings.items()) if value)
+
+
+def _tell_of_start(call: SampleCall, client: Client) -> None:
+    if not call.quiet:
+        workers = len(client.scheduler_info(n_workers=-1).get("workers", {}))
+        _log.info(
+            "Sampling %s chains on %s (%s workers)", call.chains, client.scheduler.address, workers
+        )

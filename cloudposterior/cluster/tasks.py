@@ -1,0 +1,122 @@
+"""What runs on a worker: one function for each kind of task."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from cloudposterior.errors import ChainError
+from cloudposterior.samplers.protocol import Budget, Run, Sampler, Segment, State
+from cloudposterior.samplers.surroundings import one_thread
+
+__all__ = ["advance", "choose_seed", "join_parts", "same", "start", "stop"]
+
+_MOST_STOPPED = 100_000
+_lock = threading.Lock()
+_stopped: OrderedDict[str, None] = OrderedDict()
+
+
+def same(value: Any) -> Any:
+    """Put a value on the cluster, in the graph: whatever is lost, it is made again."""
+    return value
+
+
+def join_parts(*parts: bytes) -> bytes:
+    """Put a model together that came in parts."""
+    return b"".join(parts)
+
+
+def choose_seed() -> int:
+    """Choose the seed of a run that names none, once for all who ask for the same run."""
+    return int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def start(sampler: Sampler, model: bytes, run: Run, chains: tuple[int, ...]) -> State:
+    """Make a chain ready for its first draw."""
+    with _as_chain_error(chains), one_thread():
+        return sampler.start(model, run, chains)
+
+
+def advance(
+    sampler: Sampler,
+    model: bytes,
+    run: Run,
+    before: State | tuple[State, list[Segment]],
+    seconds: float,
+) -> tuple[State, list[Segment]]:
+    """Draw a segment.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Who draws.
+    model : bytes
+        The model.
+    run : Run
+        What the chains share.
+    before : State, or tuple of State and list of Segment
+        What the task before gave.
+    seconds : float
+        How long the segment should take.
+    """
+    state = before[0] if isinstance(before, tuple) else before
+    if state.finished:
+        return state, []
+    stopped = _is_stopped(_current_key())
+    if stopped():
+        return state, []
+    with _as_chain_error(state.chains), one_thread():
+        return sampler.advance(model, run, state, Budget(seconds, stopped))
+
+
+def stop(keys: Iterable[str]) -> None:
+    """End the segments that these tasks draw, or will draw, on this worker at once.
+
+    A task that ends early is none the worse: the chain can go on from there.
+    """
+    with _lock:
+        _stopped.update(dict.fromkeys(keys))
+        while len(_stopped) > _MOST_STOPPED:
+            _stopped.popitem(last=False)
+
+
+def _is_stopped(key: str) -> Callable[[], bool]:
+    return lambda: key in _stopped
+
+
+def _current_key() -> str:
+    from distributed.worker import thread_state
+
+    return str(getattr(thread_state, "key", ""))
+
+
+def _current_worker() -> str:
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return "this process"
+
+
+@contextmanager
+def _as_chain_error(chains: tuple[int, ...]) -> Iterator[None]:
+    """Turn whatever a chain raises into an error that names it, and that can travel.
+
+    A future whose task raises a `BaseException` that is no `Exception` never ends.
+    """
+    try:
+        yield
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  (nutpie's PanicException is one, too)
+        text = f"{type(error).__name__}: {error}"
+        failed = ChainError(chains, _current_worker(), text)
+        failed.add_note("".join(traceback.format_exception(error)))
+        raise failed from None

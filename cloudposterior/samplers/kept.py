@@ -1,0 +1,171 @@
+"""Models that a worker process keeps with all that was compiled for them.
+
+Compiling takes seconds, drawing milliseconds: what is compiled depends on the model alone, so a
+second run, with another seed, more draws or other settings of the sampler, finds it here. PyMC
+compiles through a few functions; while it prepares a run, those that a model keeps answer.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import dask.config
+import pymc as pm
+from pymc.backends.ndarray import NDArray
+from pymc.initial_point import make_initial_point_fn
+from pytensor.graph.basic import Variable
+
+from cloudposterior.samplers.protocol import Run
+from cloudposterior.shipping import unpack_model
+
+__all__ = ["KeptModel", "by_value", "keep_model", "kept_models"]
+
+_RUNS_PER_MODEL = 4
+
+
+class KeptModel:
+    """A model in this process, and what was compiled for it.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        The model; it is this object's own from now on.
+    token : str
+        The token of the model with its data.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        Held by whoever runs its functions: none of them can run twice at once.
+    """
+
+    def __init__(self, model: pm.Model, token: str) -> None:
+        self.model = model
+        self.lock = threading.RLock()
+        self._token = token
+        self._compiled: dict[Hashable, Any] = {}
+        self._runs: OrderedDict[str, Any] = OrderedDict()
+        compile_gradient = model.logp_dlogp_function
+        model.logp_dlogp_function = lambda *a, **k: self._gradient(compile_gradient, *a, **k)
+        model.initial_point = self._initial_point
+
+    def use_data(self, run: Run, packed: bytes) -> None:
+        """Put the data of a run into the model; nothing is compiled again for that."""
+        if self._token == run.model:
+            return
+        other = unpack_model(packed)
+        for variable in self.model.data_vars:
+            if hasattr(variable, "set_value"):
+                variable.set_value(other[variable.name].get_value())
+        self._token = run.model
+
+    def prepared(self, run: Run, prepare: Callable[[], Any]) -> Any:
+        """Give what was prepared for a run, which its chains share."""
+        if run.key not in self._runs:
+            self._runs[run.key] = prepare()
+        self._runs.move_to_end(run.key)
+        while len(self._runs) > _RUNS_PER_MODEL:
+            self._runs.popitem(last=False)
+        return self._runs[run.key]
+
+    def once(self, key: Hashable, compile_it: Callable[[], Any]) -> Any:
+        """Give what was compiled under a key, or compile it."""
+        if key not in self._compiled:
+            self._compiled[key] = compile_it()
+        return self._compiled[key]
+
+    def _gradient(self, compile_it: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        point = kwargs.pop("initial_point", None)
+        if args or kwargs.get("grad_vars") is not None:
+            return compile_it(*args, initial_point=point, **kwargs)
+        value = by_value(kwargs)
+        if value is None:
+            return compile_it(initial_point=point, **kwargs)
+        return self.once(("gradient", value), lambda: compile_it(initial_point=point, **kwargs))
+
+    def _initial_point(self, random_seed: Any = None) -> dict[str, Any]:
+        point: dict[str, Any] = pm.model.core.Point(
+            self.initial_point_function(None, None)(random_seed), model=self.model
+        )
+        return point
+
+    def initial_point_function(self, overrides: Any, jitter: Any) -> Callable[[Any], Any]:
+        """Give PyMC's function from a seed to an initial point."""
+
+        def compile_it() -> Callable[[Any], Any]:
+            function: Callable[[Any], Any] = make_initial_point_fn(
+                model=self.model, overrides=overrides, jitter_rvs=jitter, return_transformed=True
+            )
+            return function
+
+        values = by_value(overrides)
+        if values is None:
+            return compile_it()
+        names = tuple(sorted(str(rv.name) for rv in jitter or ()))
+        function: Callable[[Any], Any] = self.once(("initial point", values, names), compile_it)
+        return function
+
+    def recorder(self, variables: Any, point: dict[str, Any]) -> NDArray:
+        """Give a trace of PyMC's that computes what is recorded of a point."""
+        names = None if variables is None else tuple(str(v.name) for v in variables)
+        trace: NDArray = self.once(
+            ("recorder", names),
+            lambda: NDArray(model=self.model, vars=variables, test_point=point),
+        )
+        return trace
+
+
+def by_value(named: Any) -> bytes | None:
+    """Give what arguments are by value, to tell whether two are alike; None where nobody can say.
+
+    Parameters
+    ----------
+    named : mapping or None
+        Values by name, or by the variable that bears the name.
+    """
+    if not named:
+        return b""
+    try:
+        texts = {k if isinstance(k, str) else k.name: v for k, v in named.items()}
+        if any(isinstance(value, Variable) for value in texts.values()):
+            return None
+        return pickle.dumps([(name, pickle.dumps(texts[name])) for name in sorted(texts)])
+    except (pickle.PicklingError, TypeError, AttributeError, NotImplementedError):
+        return None
+
+
+_kept: OrderedDict[str, KeptModel] = OrderedDict()
+_lock = threading.Lock()
+
+
+def keep_model(run: Run, packed: bytes) -> KeptModel:
+    """Give this process's copy of a model, unpacked the first time.
+
+    The ones used last are kept, as many as the setting ``cloudposterior.cluster.kept-models`` says.
+
+    Parameters
+    ----------
+    run : Run
+        Names the model.
+    packed : bytes
+        The model.
+    """
+    with _lock:
+        kept = _kept.get(run.structure)
+        if kept is None:
+            kept = _kept[run.structure] = KeptModel(unpack_model(packed), run.model)
+        _kept.move_to_end(run.structure)
+        most = max(1, int(dask.config.get("cloudposterior.cluster.kept-models")))
+        while len(_kept) > most:
+            _kept.popitem(last=False)
+    return kept
+
+
+def kept_models() -> list[str]:
+    """List the structures that this process keeps, the one used last at the end."""
+    with _lock:
+        return list(_kept)

@@ -1,0 +1,139 @@
+"""What a sampler is to a cluster: a chain that starts, and advances segment by segment.
+
+The form is BlackJAX's: ``start(...) -> state`` and ``advance(state, ...) -> state, segments``. Both
+run inside of tasks; what they give travels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+__all__ = ["Budget", "Run", "Sampler", "Segment", "State"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all chains of one run share; it travels once.
+
+    Attributes
+    ----------
+    key : str
+        Tells this run from every other; two runs share it only if their draws cannot differ.
+    model : str
+        The token of the model.
+    structure : str
+        The token of the model without the values of its `pymc.Data`; models that share it share
+        what is compiled.
+    arguments : bytes
+        The arguments of `pymc.sample` that a chain depends on, as `shipping` packs them.
+    seed : Any
+        The seed, as `samplers.pymc.packed_seed` gives it.
+    chains : int
+        How many chains there are.
+    settings : mapping of str to str
+        The settings of PyTensor to run with.
+    """
+
+    key: str
+    model: str
+    structure: str
+    arguments: bytes
+    seed: Any
+    chains: int
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a segment may take.
+
+    Attributes
+    ----------
+    seconds : float
+        The segment ends with the first draw after this time, which makes it at least one draw long.
+    stopped : callable
+        Tells whether the run was stopped; the segment then ends at once.
+    """
+
+    seconds: float
+    stopped: Callable[[], bool]
+    _began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the segment should end."""
+        return self.stopped() or time.perf_counter() - self._began >= self.seconds
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a chain stands: all that another process needs to go on with it.
+
+    Attributes
+    ----------
+    chains : tuple of int
+        The chains that advance together; one, unless they talk to each other.
+    drawn : int
+        Draws that were made, tuning included.
+    total : int
+        Draws to be made, tuning included.
+    held : Any
+        What the sampler keeps of it.
+    """
+
+    chains: tuple[int, ...]
+    drawn: int
+    total: int
+    held: Any = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all draws are made."""
+        return self.drawn >= self.total
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Draws of one chain, one after the other.
+
+    Attributes
+    ----------
+    chain : int
+        The number of the chain.
+    first : int
+        The number of the first draw, tuning included.
+    draws : int
+        How many there are.
+    samples : dict of str to numpy.ndarray
+        Values by variable, of shape ``(draws, *shape)``; of a sampler without segments, its result.
+    stats : list of dict
+        Statistics, ``(draws,)`` by name, for each step method.
+    plan : Any
+        What the first segment says of all: kinds and shapes, and what PyMC had to say.
+    """
+
+    chain: int
+    first: int
+    draws: int
+    samples: Any
+    stats: list[dict[str, np.ndarray]]
+    plan: Any = None
+
+
+class Sampler(Protocol):
+    """Draws chains; an instance travels, and holds nothing that cannot."""
+
+    def start(self, model: bytes, run: Run, chains: tuple[int, ...]) -> State:
+        """Make ready for the first draw; compiles what the worker has not compiled yet."""
+        ...
+
+    def advance(
+        self, model: bytes, run: Run, state: State, budget: Budget
+    ) -> tuple[State, list[Segment]]:
+        """Draw until the budget is spent or all draws are made."""
+        ...

@@ -1,0 +1,282 @@
+"""From the draws of all chains to what `pymc.sample` returns: PyMC's own last step.
+
+The draws are put where they belong as they arrive, once. PyMC's way into a posterior would copy
+them a second time, so it is shown a few draws of each chain, and the arrays take their place.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import xarray as xr
+from pymc.backends import init_traces
+from pymc.backends.base import BaseTrace, _choose_chains
+from pymc.backends.ndarray import NDArray
+from pymc.sampling.mcmc import _sample_return
+from pymc.sampling.parallel import Draw
+from pymc.stats.convergence import log_warning_stats, log_warnings, run_convergence_checks
+from xarray import DataTree
+
+from cloudposterior.posterior import from_tree, to_tree
+from cloudposterior.samplers.protocol import Segment
+
+__all__ = ["PyMCJoin"]
+
+
+class _Arrived(NDArray):
+    """A chain's draws, in their place within the arrays of all chains."""
+
+    shown: int | None = None
+    """How many draws PyMC gets to see; None for all."""
+
+    def get_values(self, varname: str, burn: int = 0, thin: int = 1) -> np.ndarray:
+        values: np.ndarray = super().get_values(varname, burn, thin)
+        return values[: self.shown]
+
+    def expect(self, draws: int, chain: int, stats: list[dict[str, Any]]) -> None:
+        """Make room for the statistics; that for the values is there."""
+        BaseTrace.setup(self, draws, chain, stats)
+        self.chain, self.draws = chain, draws
+        self._stats = [{k: np.zeros(draws, dtype) for k, dtype in kinds.items()} for kinds in stats]
+
+    def _slice(self, idx: slice) -> NDArray:
+        sliced: NDArray = super()._slice(idx)
+        sliced.shown = self.shown  # type: ignore[attr-defined]
+        return sliced
+
+
+class PyMCJoin:
+    """Takes the segments of all chains in, in any order, and gives what `pymc.sample` returns.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        The client's model.
+    arguments : mapping
+        All named arguments of `pymc.sample`, resolved.
+    """
+
+    def __init__(self, model: pm.Model, arguments: Mapping[str, Any]) -> None:
+        self._model = model
+        self._call = arguments
+        self._chains = int(arguments["chains"])
+        self._plan: Any = None
+        self._arrays: dict[str, np.ndarray] = {}
+        self._traces: list[Any] = []
+        self._run: Any = None
+        self._drawn = [0] * self._chains
+
+    def add(self, segment: Segment, held: Any = None) -> None:
+        """Take the draws of a segment in; those that are there already are passed over.
+
+        Parameters
+        ----------
+        segment : Segment
+            Starts where the chain's draws end, or before. The first of a chain says what is to
+            come.
+        held : Any, optional
+            What the sampler holds of the chain at the segment's end, for traces that keep it.
+        """
+        if self._plan is None:
+            self._begin(segment)
+        here = self._drawn[segment.chain]
+        if not segment.first <= here < segment.first + segment.draws:
+            return
+        if self._call["trace"] is None and self._call["callback"] is None:
+            self._fill(segment, slice(here - segment.first, segment.draws))
+        else:
+            for number in range(here - segment.first, segment.draws):
+                self._record(segment, number)
+        self._tell_of(segment, here)
+        if held is not None and hasattr(self._traces[segment.chain], "record_sampling_state"):
+            self._traces[segment.chain].record_sampling_state(
+                _Step(self._plan, held.sampling_state)
+            )
+
+    def drawn(self, chain: int) -> int:
+        """Count the draws of a chain that have come in, tuning included."""
+        return self._drawn[chain]
+
+    def _begin(self, segment: Segment) -> None:
+        plan = self._plan = segment.plan
+        for name, level, text in plan.lines if not self._call["quiet"] else ():
+            logging.getLogger(name).log(level, text)
+        total = plan.tune + int(self._call["draws"])
+        wanted = self._variables()
+        names = [v.name for v in wanted]
+        if self._call["trace"] is not None:
+            self._run, self._traces = init_traces(
+                backend=self._call["trace"],
+                chains=self._chains,
+                expected_length=total,
+                step=_Step(plan),
+                initial_point=self._point(segment, 0),
+                model=self._model,
+                trace_vars=None if self._call["var_names"] is None else wanted,
+                tune=plan.tune,
+            )
+            return
+        # memory that nothing is written to, such as tuning draws that nobody wants, is not taken
+        self._arrays = {
+            name: np.empty((self._chains, total, *plan.shapes[name]), plan.dtypes[name])
+            for name in names
+        }
+        for chain in range(self._chains):
+            trace = _Arrived(
+                model=self._model,
+                vars=wanted,
+                fn=_recorded_elsewhere,
+                var_shapes={name: plan.shapes[name] for name in names},
+                var_dtypes={name: plan.dtypes[name] for name in names},
+            )
+            trace.samples = {name: array[chain] for name, array in self._arrays.items()}
+            trace.expect(total, chain, plan.stats)
+            self._traces.append(trace)
+
+    def _variables(self) -> list[Any]:
+        chosen = self._call["var_names"]
+        if chosen is None:
+            return list(self._model.unobserved_value_vars)
+        variables = [v for v in self._model.unobserved_RVs if v.name in chosen]
+        return list(self._model.replace_rvs_by_values(variables))
+
+    def _fill(self, segment: Segment, new: slice) -> None:
+        trace = self._traces[segment.chain]
+        first, last = segment.first + new.start, segment.first + new.stop
+        if self._keeps_tuning or last > self._plan.tune:
+            for name, values in trace.samples.items():
+                values[first:last] = segment.samples[name][new]
+        for mine, theirs in zip(trace._stats, segment.stats, strict=True):
+            for name, values in theirs.items():
+                mine[name][first:last] = values[new]
+        trace.draw_idx = self._drawn[segment.chain] = last
+
+    @property
+    def _keeps_tuning(self) -> bool:
+        return not self._call["discard_tuned_samples"]
+
+    def _record(self, segment: Segment, number: int) -> None:
+        """Take one draw in, as PyMC does when it comes from another process."""
+        chain, draw = segment.chain, segment.first + number
+        trace, tuning = self._traces[chain], draw < self._plan.tune
+        stats = [{k: v[number] for k, v in kinds.items()} for kinds in segment.stats]
+        point = self._point(segment, number)
+        if self._call["trace"] is not None:
+            trace.record(point, stats, in_warmup=tuning)
+        else:
+            self._fill(segment, slice(number, number + 1))
+        self._drawn[chain] = draw + 1
+        if self._call["callback"] is not None:
+            total = self._plan.tune + int(self._call["draws"])
+            last = draw + 1 == total
+            self._call["callback"](trace=trace, draw=Draw(chain, last, draw, tuning, stats, point))
+
+    def _point(self, segment: Segment, number: int) -> dict[str, np.ndarray]:
+        names = [v.name for v in self._model.value_vars]
+        return {name: np.asarray(segment.samples[name][number]) for name in names}
+
+    def _tell_of(self, segment: Segment, since: int) -> None:
+        """Log what the sampler warned of, draw by draw."""
+        for kinds in segment.stats:
+            said = kinds.get("warning")
+            for warning in () if said is None else said[since - segment.first :]:
+                if warning:
+                    log_warning_stats([{"warning": warning}])
+
+    def finish(self, elapsed_s: float, *, without: Collection[int] = ()) -> Any:
+        """Give what `pymc.sample` returns for the draws that have come in.
+
+        Parameters
+        ----------
+        elapsed_s : float
+            How long the sampling took, in seconds.
+        without : collection of int
+            Chains to leave out.
+
+        Raises
+        ------
+        ValueError
+            If there are none, as PyMC says it.
+        """
+        if self._plan is None:
+            raise ValueError("Not enough samples to build a trace.")
+        self._traces = [trace for trace in self._traces if trace.chain not in without]
+        for trace in self._traces:
+            trace.close()
+        call = self._call
+        asked = dict(call["idata_kwargs"] or {})
+        if (
+            not call["return_inferencedata"]
+            or call["trace"] is not None
+            or any(asked.get(name) for name in ("log_likelihood", "log_prior"))
+        ):
+            return self._returned(elapsed_s, checks=call["compute_convergence_checks"])
+        for trace in self._traces:
+            # ArviZ takes fewer draws than chains for an array that lies on its side
+            trace.shown = self._chains
+        result = from_tree(self._with_all_draws(to_tree(self._returned(elapsed_s, checks=False))))
+        if call["compute_convergence_checks"]:
+            found = run_convergence_checks(result, self._model)
+            if not call["quiet"]:
+                log_warnings(found)
+        return result
+
+    def _returned(self, elapsed_s: float, *, checks: bool) -> Any:
+        call = self._call
+        whole = call["trace"] if hasattr(call["trace"], "straces") else self._traces
+        return _sample_return(
+            run=self._run,
+            traces=whole,
+            tune=self._plan.tune,
+            t_sampling=elapsed_s,
+            discard_tuned_samples=call["discard_tuned_samples"],
+            compute_convergence_checks=checks,
+            return_inferencedata=call["return_inferencedata"],
+            keep_warning_stat=call["keep_warning_stat"],
+            idata_kwargs=call["idata_kwargs"] or {},
+            model=self._model,
+            quiet=call["quiet"],
+        )
+
+    def _with_all_draws(self, shown: DataTree) -> DataTree:
+        """Put the arrays of all draws in the place of the few that PyMC was shown."""
+        tune = self._plan.tune
+        chosen, length = _choose_chains(self._traces, 0 if self._keeps_tuning else tune)
+        chains = [int(trace.chain) for trace in chosen]
+        tuned = min(tune, length)
+        draws = {"posterior": slice(tuned, length), "warmup_posterior": slice(0, tuned)}
+        groups = {name: child.to_dataset() for name, child in shown.children.items()}
+        for group in draws.keys() & groups.keys():
+            groups[group] = self._filled(groups[group], chains, draws[group])
+        tree = DataTree.from_dict(groups)
+        tree.attrs = dict(shown.attrs)
+        return tree
+
+    def _filled(self, shown: xr.Dataset, chains: list[int], draws: slice) -> xr.Dataset:
+        # of all chains, as they lie there, without a copy
+        which: Any = slice(None) if chains == list(range(self._chains)) else chains
+        values = {
+            name: (variable.dims, self._arrays[str(name)][which, draws], variable.attrs)
+            for name, variable in shown.data_vars.items()
+        }
+        coords = {name: c.variable for name, c in shown.coords.items() if name != "draw"}
+        coords["draw"] = xr.Variable("draw", np.arange(draws.stop - draws.start))
+        ordered = {name: coords[name] for name in shown.coords}
+        return xr.Dataset(values, coords=ordered, attrs=shown.attrs)
+
+
+class _Step:
+    """What a trace of the user's asks of a step method that is elsewhere."""
+
+    def __init__(self, plan: Any, sampling_state: Any = None) -> None:
+        self.stats_dtypes = plan.stats
+        self.stats_dtypes_shapes = plan.stats_shapes
+        self.sampling_state = sampling_state
+
+
+def _recorded_elsewhere(*_: Any, **__: Any) -> Any:
+    raise TypeError("this trace came from a cluster, and records nothing more")

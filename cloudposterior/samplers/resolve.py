@@ -1,0 +1,95 @@
+"""What `pymc.sample` would do with a call, asked of PyMC itself before anything is sent anywhere.
+
+PyMC checks and resolves its arguments, and warns and raises as it always does; where it would begin
+to compile, it is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pymc.sampling import mcmc
+from pymc.step_methods.arraystep import PopulationArrayStepShared
+from pymc.step_methods.compound import CompoundStep
+
+from cloudposterior.samplers import pymc as sampler_pymc
+from cloudposterior.samplers.doors import doors
+
+__all__ = ["Resolved", "resolve"]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """How a call would run.
+
+    Attributes
+    ----------
+    sampler : {"pymc", "nutpie", "numpyro", "blackjax"}
+        Who draws.
+    together : bool
+        Whether the chains talk to each other.
+    """
+
+    sampler: str
+    together: bool
+
+
+class _ReachedError(Exception):
+    """PyMC is about to compile."""
+
+    def __init__(self, sampler: str) -> None:
+        super().__init__(sampler)
+        self.sampler = sampler
+
+
+def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
+    """Ask PyMC how a call would run.
+
+    Parameters
+    ----------
+    arguments, extra : mapping
+        The named and the other keyword arguments of `pymc.sample`. A generator among them is left
+        as a run leaves it.
+
+    Raises
+    ------
+    Exception
+        Whatever `pymc.sample` raises for such a call before it compiles.
+    """
+    together = False
+
+    def assign(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        nonlocal together
+        provided, selected = step(*args, **kwargs)
+        together = any(issubclass(kind, PopulationArrayStepShared) for kind in _kinds(provided))
+        together = together or any(issubclass(k, PopulationArrayStepShared) for k in selected)
+        return provided, selected
+
+    def reached(_: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        raise _ReachedError(kwargs.get("sampler", "pymc"))
+
+    call = dict(arguments, progressbar=False)
+    # PyMC writes into the dictionaries it is given
+    others = {k: dict(v) if type(v) is dict else v for k, v in extra.items()}
+    try:
+        with doors(
+            mcmc,
+            assign_step_methods=assign,
+            init_nuts=reached,
+            make_initial_point_fns_per_chain=reached,
+            _sample_external_nuts=reached,
+        ):
+            sampler_pymc.SAMPLE(call.pop("draws"), **call, **others)
+    except _ReachedError as door:
+        return Resolved(door.sampler, together)
+    raise RuntimeError("pymc.sample came to its end without a sampler; this PyMC is not known here")
+
+
+def _kinds(steps: Any) -> list[type]:
+    if isinstance(steps, CompoundStep):
+        return _kinds(steps.methods)
+    if isinstance(steps, list | tuple):
+        return [kind for step in steps for kind in _kinds(step)]
+    return [type(steps)]

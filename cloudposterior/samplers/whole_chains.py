@@ -1,0 +1,156 @@
+"""Samplers that cannot be cut, nutpie and those on JAX: a chain is one segment.
+
+Each chain is `pymc.sample` with ``chains=1`` and a seed of its own, whoever the worker.
+`tests/samplers/test_whole_chains.py` fails when PyMC or nutpie change what is used here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pymc.sampling import mcmc
+
+from cloudposterior.posterior import to_tree
+from cloudposterior.samplers import pymc as sampler_pymc
+from cloudposterior.samplers.doors import COMPILING, doors
+from cloudposterior.samplers.kept import KeptModel, by_value, keep_model
+from cloudposterior.samplers.protocol import Budget, Run, Segment, State
+from cloudposterior.samplers.seeds import chain_seed
+from cloudposterior.samplers.surroundings import log_kept, settings_of
+from cloudposterior.shipping import unpack_arguments
+
+__all__ = ["WholeChains", "arguments_of_whole_chains"]
+
+_ONLY_ON_THE_CLIENT = {
+    "model",
+    "progressbar",
+    "progressbar_theme",
+    "quiet",
+    "cores",
+    "mp_ctx",
+    "blas_cores",
+    "callback",
+    "trace",
+    "compute_convergence_checks",
+    "random_seed",
+    "chains",
+    "nuts_sampler",
+}
+
+
+def arguments_of_whole_chains(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Select what of a call of `pymc.sample` its chains depend on."""
+    return {k: v for k, v in arguments.items() if k not in _ONLY_ON_THE_CLIENT}
+
+
+@dataclass(frozen=True)
+class WholeChains:
+    """Chains of nutpie, numpyro or blackjax.
+
+    Attributes
+    ----------
+    sampler : {"nutpie", "numpyro", "blackjax"}
+        As `pymc.sample` names it.
+    """
+
+    sampler: str
+
+    def start(self, model: bytes, run: Run, chains: tuple[int, ...]) -> State:
+        """Unpack the model; these samplers have no state."""
+        keep_model(run, model)
+        return State(chains, 0, 1)
+
+    def advance(
+        self, model: bytes, run: Run, state: State, budget: Budget
+    ) -> tuple[State, list[Segment]]:
+        """Draw a chain from its first draw to its last."""
+        if state.finished:
+            return state, []
+        kept = keep_model(run, model)
+        lines: list[tuple[str, int, str]] = []
+        chain = state.chains[0]
+        with ExitStack() as stack:
+            if self.sampler == "nutpie":
+                stack.enter_context(_nutpie_doors(kept, run, model, budget))
+            else:
+                # they compile and draw in one call, from the model as it is
+                stack.enter_context(kept.lock)
+                kept.use_data(run, model)
+                stack.enter_context(settings_of(run.settings))
+            stack.enter_context(log_kept(lines))
+            stack.enter_context(doors(mcmc, assign_step_methods=_steps_once(kept)))
+            result = self._sample(kept, run, chain)
+        segment = Segment(chain, 0, 1, to_tree(result), [], tuple(lines))
+        # one that was stopped begins anew, for whoever else wants it
+        return (state if budget.stopped() else replace(state, drawn=1)), [segment]
+
+    def _sample(self, kept: KeptModel, run: Run, chain: int) -> Any:
+        arguments = unpack_arguments(run.arguments, kept.model)
+        extra = arguments.pop("kwargs", {})
+        initial = arguments.get("initvals")
+        if self.sampler != "nutpie" and isinstance(initial, list | tuple):
+            arguments["initvals"] = [initial[chain]]
+        return sampler_pymc.SAMPLE(
+            **arguments,
+            **extra,
+            model=kept.model,
+            chains=1,
+            cores=1,
+            random_seed=chain_seed(run.seed, chain, run.chains),
+            nuts_sampler=self.sampler,
+            progressbar=False,
+            blas_cores=None,
+            compute_convergence_checks=False,
+        )
+
+
+def _steps_once(kept: KeptModel) -> Callable[..., Any]:
+    """Assign step methods once a model: it differentiates the model each time."""
+
+    def assign(step: Callable[..., Any], model: Any, given: Any = None, **kwargs: Any) -> Any:
+        with kept.lock, COMPILING:
+            if given is not None:
+                return step(model, given, **kwargs)
+            provided, selected = kept.once("steps", lambda: step(model, None, **kwargs))
+        return list(provided), dict(selected)
+
+    return assign
+
+
+def _nutpie_doors(kept: KeptModel, run: Run, packed: bytes, budget: Budget) -> Any:
+    """Let nutpie compile a model once in this process, and stop when it is told to."""
+
+    def compile_model(compile_it: Callable[..., Any], model: Any, **kwargs: Any) -> Any:
+        with kept.lock, settings_of(run.settings):
+            kept.use_data(run, packed)
+            options = by_value({k: v for k, v in kwargs.items() if v is not None})
+            if options is None:
+                return compile_it(model, **kwargs)
+            compiled, data_of = kept.once(
+                ("nutpie", options), lambda: (compile_it(model, **kwargs), run.model)
+            )
+            if data_of == run.model:
+                return compiled
+            return compiled.with_data(**_data(model))
+
+    def sample(draw: Callable[..., Any], compiled: Any, **kwargs: Any) -> Any:
+        kwargs.update(blocking=False, progress_bar=False)
+        kwargs.pop("progress_callback", None)
+        sampler = draw(compiled, **kwargs)
+        while True:
+            try:
+                return sampler.wait(timeout=0.1)
+            except TimeoutError:
+                if budget.stopped():
+                    return sampler.abort()
+
+    nutpie = importlib.import_module("nutpie")
+    return doors(nutpie, compile_pymc_model=compile_model, sample=sample)
+
+
+def _data(model: Any) -> dict[str, Any]:
+    return {v.name: v.get_value() for v in model.data_vars if hasattr(v, "set_value")}

@@ -1,0 +1,196 @@
+"""From the results of single chains to one result, for samplers whose chains are drawn whole."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import xarray as xr
+from pymc.stats.convergence import log_warnings, run_convergence_checks
+from xarray import DataTree
+
+from cloudposterior.posterior import from_tree
+from cloudposterior.samplers.protocol import Segment
+
+__all__ = ["WholeJoin"]
+
+
+class WholeJoin:
+    """Takes the results of single chains in, and gives what `pymc.sample` returns.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        The client's model.
+    arguments : mapping
+        All named arguments of `pymc.sample`, resolved.
+    checks : bool
+        Whether this sampler's results are checked for convergence, as PyMC does for some.
+    """
+
+    def __init__(self, model: pm.Model, arguments: Mapping[str, Any], *, checks: bool) -> None:
+        self._model = model
+        self._call = arguments
+        self._checks = checks and arguments["compute_convergence_checks"]
+        self._chains = int(arguments["chains"])
+        # the first whole chain gives the form, and the arrays that all chains are copied into
+        self._form: DataTree | None = None
+        self._arrays: dict[tuple[str, str], np.ndarray] = {}
+        self._arrived: set[int] = set()
+        self._cut_short: dict[int, DataTree] = {}
+
+    def add(self, segment: Segment, held: Any = None) -> None:
+        """Take a chain in; one that is there already is passed over."""
+        if segment.chain in self._arrived:
+            return
+        if not (self._arrived or self._cut_short) and not self._call["quiet"]:
+            for name, level, text in segment.plan:
+                logging.getLogger(name).log(level, text)
+        tree: DataTree = segment.samples
+        if self._form is None and _draws(tree) == int(self._call["draws"]):
+            self._begin(tree)
+        if self._form is None or not self._fits(tree):
+            self._cut_short[segment.chain] = tree
+            return
+        for (group, name), array in self._arrays.items():
+            array[segment.chain] = tree[group][name].to_numpy()[0]
+        self._arrived.add(segment.chain)
+        # one that another client stopped was drawn again
+        self._cut_short.pop(segment.chain, None)
+
+    def drawn(self, chain: int) -> int:
+        """Say whether a chain has come in, as 1 or 0."""
+        return int(chain in self._arrived or chain in self._cut_short)
+
+    def _begin(self, tree: DataTree) -> None:
+        for group, child in tree.children.items():
+            for name, variable in child.data_vars.items():
+                if variable.dims[:1] == ("chain",):
+                    shape = (self._chains, *variable.shape[1:])
+                    self._arrays[group, str(name)] = np.empty(shape, variable.dtype)
+        self._form = DataTree.from_dict(
+            {name: _without_draws(child.to_dataset()) for name, child in tree.children.items()}
+        )
+        self._form.attrs = dict(tree.attrs)
+        self._shapes = {key: array.shape[1:] for key, array in self._arrays.items()}
+
+    def _fits(self, tree: DataTree) -> bool:
+        return _draws(tree) == int(self._call["draws"]) and all(
+            group in tree.children
+            and name in tree[group].data_vars
+            and tree[group][name].shape[1:] == shape
+            for (group, name), shape in self._shapes.items()
+        )
+
+    def finish(self, elapsed_s: float, *, without: Collection[int] = ()) -> Any:
+        """Give what `pymc.sample` returns for the chains that have come in.
+
+        Parameters
+        ----------
+        elapsed_s : float
+            How long the sampling took, in seconds.
+        without : collection of int
+            Chains that did not come in.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        tree = self._whole() if not self._cut_short else self._shortened()
+        for child in tree.children.values():
+            if "sampling_time" in child.attrs:
+                child.attrs["sampling_time"] = elapsed_s
+        result = from_tree(tree)
+        if self._checks:
+            found = run_convergence_checks(result, self._model)
+            if not self._call["quiet"]:
+                log_warnings(found)
+        return result
+
+    def _whole(self) -> DataTree:
+        if self._form is None:
+            raise ValueError("Not enough samples to build a trace.")
+        chains = sorted(self._arrived)
+        which: Any = slice(None) if len(chains) == self._chains else chains
+        groups = {}
+        for group, child in self._form.children.items():
+            form = child.to_dataset()
+            arrays = {name: a[which] for (of, name), a in self._arrays.items() if of == group}
+            groups[group] = _with_draws(form, arrays)
+        tree = DataTree.from_dict(groups)
+        tree.attrs = dict(self._form.attrs)
+        return tree
+
+    def _shortened(self) -> DataTree:
+        """Join chains of different lengths: as many as make the most draws, cut to the shortest."""
+        trees = dict(self._cut_short)
+        if self._arrived:
+            whole = self._whole()
+            for place, chain in enumerate(sorted(self._arrived)):
+                trees[chain] = _one_chain(whole, place)
+        by_length = sorted(trees, key=lambda chain: _draws(trees[chain]), reverse=True)
+        lengths = [_draws(trees[chain]) for chain in by_length]
+        if not lengths[0]:
+            raise ValueError("Not enough samples to build a trace.")
+        count = max(range(1, len(lengths) + 1), key=lambda n: n * lengths[n - 1])
+        chosen = sorted(by_length[:count])
+        return _concatenated([trees[chain] for chain in chosen], lengths[count - 1])
+
+
+def _draws(tree: DataTree) -> int:
+    """Count the draws of a chain; nutpie gives those that it did not make their place."""
+    group = tree.children.get("posterior")
+    if group is None or "draw" not in group.sizes:
+        return 0
+    made = group.sizes["draw"]
+    for variable in group.data_vars.values():
+        if variable.dtype.kind == "f" and made:
+            inner = tuple(d for d in variable.dims if d != "draw")
+            gone = variable.isnull().all(inner).to_numpy()[:made]
+            made = int(np.argmax(gone)) if gone.any() else made
+    return int(made)
+
+
+def _without_draws(dataset: xr.Dataset) -> xr.Dataset:
+    return dataset.isel(chain=slice(0, 0)) if "chain" in dataset.dims else dataset
+
+
+def _with_draws(form: xr.Dataset, arrays: dict[str, np.ndarray]) -> xr.Dataset:
+    if not arrays:
+        return form
+    values = {
+        name: (v.dims, arrays[str(name)], v.attrs) if str(name) in arrays else v.variable
+        for name, v in form.data_vars.items()
+    }
+    coords = {name: c.variable for name, c in form.coords.items()}
+    coords["chain"] = xr.Variable("chain", np.arange(len(next(iter(arrays.values())))))
+    return xr.Dataset(values, coords=coords, attrs=form.attrs)
+
+
+def _one_chain(tree: DataTree, place: int) -> DataTree:
+    groups = {}
+    for name, child in tree.children.items():
+        dataset = child.to_dataset()
+        groups[name] = dataset.isel(chain=[place]) if "chain" in dataset.dims else dataset
+    return DataTree.from_dict(groups)
+
+
+def _concatenated(trees: list[DataTree], draws: int) -> DataTree:
+    groups: dict[str, xr.Dataset] = {}
+    for name, child in trees[0].children.items():
+        datasets = [tree[name].to_dataset() for tree in trees if name in tree.children]
+        if "chain" not in child.sizes:
+            groups[name] = datasets[0]
+            continue
+        cut = draws if not name.startswith("warmup") else min(d.sizes["draw"] for d in datasets)
+        numbered = [
+            d.isel(draw=slice(0, cut)).assign_coords(chain=[i]) for i, d in enumerate(datasets)
+        ]
+        groups[name] = xr.concat(numbered, "chain", combine_attrs="override")
+    tree = DataTree.from_dict(groups)
+    tree.attrs = dict(trees[0].attrs)
+    return tree
