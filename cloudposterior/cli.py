@@ -107,7 +107,7 @@ def _print_entries(entries: Iterable[Entry]) -> None:
         total += entry.size_bytes
         table.add_row(
             _printable(record.model),
-            _printable(record.label),
+            _printable(record.label) + (" (part of a run)" if record.part_of else ""),
             record.token[:8],
             datetime.fromisoformat(record.created).strftime("%Y-%m-%d %H:%M"),
             f"{record.elapsed_s:.1f} s",
@@ -134,6 +134,7 @@ def _show(options: argparse.Namespace) -> None:
         "token": record.token,
         "sampled": record.created,
         "took": f"{record.elapsed_s:.2f} s",
+        **({"part of": record.part_of} if record.part_of else {}),
         "random seed": json.dumps(record.random_seed),
         "versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
     }

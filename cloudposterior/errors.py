@@ -16,6 +16,7 @@ __all__ = [
     "ShippingError",
     "TokenError",
     "TokenWarning",
+    "tell",
     "warn",
 ]
 
@@ -90,6 +91,14 @@ def warn(kind: type[Warning], message: str) -> None:
     while frame.f_back is not None and _module(frame.f_globals).startswith(inside):
         depth, frame = depth + 1, frame.f_back
     warnings.warn(message, kind, stacklevel=depth)
+
+
+def tell(kind: type[Warning], message: str) -> None:
+    """Warn of what came after sampling; no filter of warnings may cost the posterior."""
+    try:
+        warn(kind, message)
+    except kind:
+        print(f"cloudposterior: {message}", file=sys.stderr)
 
 
 def _module(namespace: dict[str, object]) -> str:

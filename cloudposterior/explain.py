@@ -71,6 +71,8 @@ def explain_request(cache: Cache, request: Request) -> Explanation:
     for entry in entries:
         if entry.record.token == request.token:
             return Explanation(True, entry)
+    # single chains of runs that failed are no results
+    entries = [entry for entry in entries if entry.record.part_of is None]
     today = request.manifest()
     own = [entry for entry in entries if entry.record.model == request.model_name]
     if own:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from xarray import DataTree
 
 from cloudposterior.cache import Cache, Entry, Record
-from cloudposterior.errors import CacheWarning, TokenError, TokenWarning, warn
+from cloudposterior.errors import CacheWarning, TokenError, TokenWarning, tell, warn
 from cloudposterior.explain import near_miss
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
@@ -51,6 +51,10 @@ class Place(Protocol):
         """
         ...
 
+    def forget(self, call: SampleCall, request: Request, cache: Cache) -> None:
+        """Discard what is kept of runs of a request that failed: its result was saved."""
+        ...
+
 
 class Here:
     """Runs calls in the process itself, and in those that PyMC starts from it."""
@@ -60,6 +64,9 @@ class Here:
     ) -> tuple[Any, Any]:
         """Run a call as PyMC does."""
         return call.run()
+
+    def forget(self, call: SampleCall, request: Request, cache: Cache) -> None:
+        """Do nothing: no part of a run is kept."""
 
 
 def fulfil(call: SampleCall, cache: Cache | None, place: Place, *, overwrite: bool) -> Any:
@@ -152,22 +159,16 @@ def _run_and_keep(
     tree = to_tree(result)
     lack = call.missing(tree)
     if lack is not None:
-        _tell(f"sampling was interrupted ({lack}): what there is is returned, and not cached")
+        tell(CacheWarning, f"sampling was interrupted ({lack}): what there is is returned, and not cached")
         return result
     result.attrs["cloudposterior_token"] = request.token
     try:
         cache.put(to_tree(result), _record(request, made))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a posterior outranks its copy)
-        _tell(f"the posterior is returned, but could not be saved: {_named(error)}")
+        tell(CacheWarning, f"the posterior is returned, but could not be saved: {_named(error)}")
+        return result
+    place.forget(call, request, cache)
     return result
-
-
-def _tell(message: str) -> None:
-    """Warn of what came after sampling; no filter of warnings may cost the posterior."""
-    try:
-        warn(CacheWarning, message)
-    except CacheWarning:
-        print(f"cloudposterior: {message}", file=sys.stderr)
 
 
 def _record(request: Request, made: _Made) -> Record:

@@ -1,7 +1,7 @@
 """A cache in a directory: one netCDF file per result, which any number of processes may share.
 
 An entry appears by a rename, whole or not at all; what is found broken is moved aside, and
-nothing is deleted but by `prune` and `clear`.
+nothing is deleted but by `discard`, `prune` and `clear`.
 """
 
 from __future__ import annotations
@@ -125,6 +125,25 @@ class DiskCache:
             raise
         _flush_directory(directory)
         return Entry(Record(**described["record"]), path, size)
+
+    def discard(self, token: str, *, model: str, label: str) -> bool:
+        """Remove the entry under `token`, and say whether there was one.
+
+        Parameters
+        ----------
+        token : str
+            The full token; a file with another stays, and so does one that is broken.
+        model, label : str
+            As in the record; they name the file.
+
+        Raises
+        ------
+        OSError
+            If it cannot be removed.
+        """
+        directory = self.root / safe_name(model)
+        removed = [upkeep.remove_file(directory / name, token) for name in file_names(label, token)]
+        return any(removed)
 
     def entries(self) -> list[Entry]:
         """List the whole entries by date; the broken ones are listed by `verify`.

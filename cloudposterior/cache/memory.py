@@ -65,6 +65,19 @@ class MemoryCache:
             self._kept[record.token] = (copy, entry)
         return entry
 
+    def discard(self, token: str, *, model: str, label: str) -> bool:
+        """Forget the entry under `token`, and say whether there was one.
+
+        Parameters
+        ----------
+        token : str
+            The full token.
+        model, label : str
+            Not needed here: the token says all.
+        """
+        with self._lock:
+            return self._kept.pop(token, None) is not None
+
     def entries(self) -> list[Entry]:
         """List what is kept, in the order in which it came."""
         with self._lock:

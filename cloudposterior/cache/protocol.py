@@ -10,7 +10,10 @@ from typing import Any, Protocol
 
 import xarray as xr
 
-__all__ = ["Cache", "Entry", "Record", "check_record", "created_at"]
+__all__ = ["PART_OF", "Cache", "Entry", "Record", "check_record", "created_at"]
+
+PART_OF = "part_of"
+"""Under which a manifest names the run that its entry is a chain of."""
 
 _TOKEN = re.compile(r"[0-9a-f]{32,64}")
 
@@ -48,6 +51,12 @@ class Record:
     elapsed_s: float
     random_seed: Any
 
+    @property
+    def part_of(self) -> str | None:
+        """The token of the run that this is a chain of; None for a result."""
+        token: str | None = self.manifest.get(PART_OF)
+        return token
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -69,7 +78,13 @@ class Entry:
 
 
 class Cache(Protocol):
-    """A place that keeps results under their full tokens."""
+    """A place that keeps results under their full tokens.
+
+    Chains of a run that failed are kept as entries too (`Record.part_of`), until the run was
+    repeated. Then they are taken out of a cache that also has
+    ``discard(token, *, model, label) -> bool``; in one without it they stay, and nobody asks for
+    them.
+    """
 
     def get(self, token: str, *, model: str, label: str) -> tuple[xr.DataTree, Entry] | None:
         """Return a copy that the caller owns, and its entry; None where there is no such entry."""

@@ -25,6 +25,7 @@ __all__ = [
     "find",
     "read_entry",
     "remove",
+    "remove_file",
     "verify",
 ]
 
@@ -137,23 +138,27 @@ def remove(root: Path, doomed: list[Entry], *, dry_run: bool) -> list[Entry]:
 
     Each is looked at once more: it must still be an entry with the same token.
     """
-    removed = []
-    for entry in doomed:
-        path = entry.path
-        if path is None:
-            continue
-        try:
-            if read_entry(path).record.token != entry.record.token:
-                continue
-            if not dry_run:
-                path.unlink()
-        except (CacheFileError, FileNotFoundError):
-            continue  # replaced, or removed by another process, meanwhile
-        removed.append(entry)
+    removed = [
+        entry
+        for entry in doomed
+        if entry.path is not None and remove_file(entry.path, entry.record.token, dry_run=dry_run)
+    ]
     if not dry_run:
         for stray in _stray_files(root):
             stray.unlink(missing_ok=True)
     return removed
+
+
+def remove_file(path: Path, token: str, *, dry_run: bool = False) -> bool:
+    """Remove a file if it is the entry with this token, and say whether it was."""
+    try:
+        if read_entry(path).record.token != token:
+            return False
+        if not dry_run:
+            path.unlink()
+    except (CacheFileError, FileNotFoundError):
+        return False  # replaced, or removed by another process, meanwhile
+    return True
 
 
 def _stray_files(root: Path) -> Iterator[Path]:
@@ -172,6 +177,8 @@ def find(root: Path, name_or_path: str | Path) -> Entry:
     name = str(name_or_path)
     listed = entries(root)
     fitting = [entry for entry in listed if name in _names_of(entry, root)]
+    # who names a model means its results, not what a run that failed has left
+    fitting = [entry for entry in fitting if entry.record.part_of is None] or fitting
     if not fitting and len(name) >= 4:
         fitting = [entry for entry in listed if entry.record.token.startswith(name)]
     if len(fitting) > 1:

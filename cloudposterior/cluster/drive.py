@@ -1,8 +1,8 @@
 """From chains to futures and back: submit, gather, stop.
 
-A chain is a line of tasks, ``start -> advance -> advance -> ...``. Two of them are always under way,
-so that a worker never waits for the client; each that ends hands its draws over and makes place for
-the next. Nothing but keys passes through the scheduler.
+A chain is a line of tasks, ``start -> advance -> advance -> ...``. Two of them are always under
+way, so that a worker never waits for the client; each that ends hands its draws over and makes
+place for the next. Nothing but keys passes through the scheduler.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class Drive:
         try:
             for number, chains in enumerate(groups):
                 self._begin(chains, priority=-number)
-            completed = as_completed([f for line in self._lines for f in line.pending])
+            first = [future for line in self._lines for future in line.pending]
+            completed = as_completed(first, loop=self._client.loop)
             for batch in completed.batches():
                 for line in self._take(batch, take):
                     if line.error is not None and not go_on:
@@ -142,7 +143,7 @@ class Drive:
             self._stop(take)
             raise
         finally:
-            self._cancel()
+            self._release()
         return {line.chains: line.error for line in self._lines if line.error is not None}
 
     def _begin(self, chains: tuple[int, ...], priority: int) -> None:
@@ -207,7 +208,7 @@ class Drive:
     def _forget(self, line: _Line) -> None:
         for future in line.pending:
             self._of.pop(future.key, None)
-        self._client.cancel(line.pending)
+            future.release()
         line.pending.clear()
 
     def _check_ended(self) -> None:
@@ -233,17 +234,22 @@ class Drive:
         keys = [future.key for line in self._lines for future in line.pending]
         try:
             self._client.run(tasks.stop, keys, on_error="ignore")
-            wait(running, timeout=float(seconds))
+            # it asks for the current client, which ours is not
+            with self._client.as_current():
+                wait(running, timeout=float(seconds))
         except (TimeoutError, OSError) as error:
             warn(ClusterWarning, f"not all chains handed over what they drew last: {error!r}")
         finished = [future for future in running if future.status == "finished"]
         self._take(finished, take)
 
-    def _cancel(self) -> None:
-        """Let go of everything; what another client also asked for goes on."""
-        futures = [f for line in self._lines for f in (line.begun, line.last, *line.pending)]
-        if self._client.status == "running":
-            self._client.cancel(futures)
+    def _release(self) -> None:
+        """Let go of everything. What nobody else wants is dropped, running tasks included.
+
+        `Client.cancel` would cancel what depends on a task, too, whoever wants that.
+        """
+        for line in self._lines:
+            for future in (line.begun, line.last, *line.pending):
+                future.release()
         for future in (self._model, self._run):
             future.release()
         self._of.clear()
@@ -264,7 +270,7 @@ def _error(chains: tuple[int, ...], future: Future) -> Exception:
         return ChainError(
             chains,
             str(where),
-            f"its worker died, {error.allowed_failures} times; most often it was out of memory: give "
-            "workers more (cp.cluster_options tells how much), and look into their logs",
+            f"its worker died, {error.allowed_failures + 1} times; most often it was out of memory: "
+            "give workers more (cp.cluster_options tells how much), and look into their logs",
         )
     return error if isinstance(error, Exception) else ChainError(chains, "a worker", repr(error))

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import uuid
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from cloudposterior.cache import Cache
 from cloudposterior.cluster import tasks
 from cloudposterior.cluster.connect import open_client
 from cloudposterior.cluster.drive import Drive
+from cloudposterior.cluster.partial import FinishedChains, finished_chains
 from cloudposterior.cluster.workers import check_workers, wait_for_workers
-from cloudposterior.errors import ClusterWarning, warn
+from cloudposterior.errors import ClusterWarning, tell
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.seed import recorded_seed
@@ -70,9 +71,9 @@ class OnCluster:
             Its request, from which the tasks have their keys, so that another client that makes
             the same one joins this run. None where nobody made one.
         cache : Cache or None
-            Where chains are kept that are whole when another fails.
+            Where chains are kept that are whole when another fails, and taken from.
         fresh : bool
-            Join no run that is under way.
+            Join no run that is under way, and take no chain of an earlier one.
 
         Returns
         -------
@@ -92,30 +93,38 @@ class OnCluster:
         """
         with open_client(self.cluster, chains=call.chains) as client:
             wait_for_workers(client, tell=print if not call.quiet else _nobody)
+            check_workers(client, _PACKAGES)
             sent = request.token if request is not None and not fresh else uuid.uuid4().hex
             name = f"{_word(call.model.name or 'model')}-sample"
-            seed = call.seed
+            finished = finished_chains(call, request, cache)
+            seed, found = (call.seed, {}) if fresh else finished.find(call.seed)
             if seed is None:
-                seed = _chosen_seed(client, f"{name}-seed-{sent}")
+                # held to the end, so that who asks for the same run meanwhile finds it
+                chosen = client.submit(tasks.choose_seed, key=f"{name}-seed-{sent}", pure=False)
+                seed = chosen.result()
             packed, recorded = packed_seed(seed), recorded_seed(seed)
             resolved = resolve({**call.arguments, "random_seed": seed}, call.extra)
-            packages = (*_PACKAGES, *sampler_packages(resolved.sampler))
-            check_workers(client, [name for name in packages if name != "jax"])
-            run = _run(call, resolved, packed, sent)
+            check_workers(client, sampler_packages(resolved.sampler))
+            run = _run(call, resolved, packed, tokenize(sent, recorded))
             sampler, join = _sampler(call, resolved)
             _tell_of_start(call, client)
+            finished.add_to(join, found)
+            groups = [tuple(range(run.chains))] if resolved.together else _each(finished.missing)
             drive = Drive(client, sampler, pack_model(call.model), run, name=name)
-            return self._result(drive, call, resolved, join, run), recorded
+            # chains that talk to each other are worth nothing alone
+            with nullcontext() if resolved.together else finished.kept_from(join, recorded):
+                return self._result(drive, groups, join, run), recorded
 
-    def _result(
-        self, drive: Drive, call: SampleCall, resolved: Resolved, join: Any, run: Run
-    ) -> Any:
+    def forget(self, call: SampleCall, request: Request, cache: Cache) -> None:
+        """Discard the chains that runs which failed have left of a request."""
+        FinishedChains(cache, request, call.chains).forget()
+
+    def _result(self, drive: Drive, groups: list[tuple[int, ...]], join: Any, run: Run) -> Any:
         began = time.perf_counter()
 
         def take(segment: Segment, state: State) -> None:
             join.add(segment, state.held)
 
-        groups = [tuple(range(run.chains))] if resolved.together else _each(run.chains)
         failed: dict[tuple[int, ...], Exception] = {}
         # as PyMC does when it is interrupted: what was drawn is the result
         with suppress(KeyboardInterrupt):
@@ -123,16 +132,16 @@ class OnCluster:
         lost = {chain for chains in failed for chain in chains}
         if len(lost) == run.chains:
             raise next(iter(failed.values()))
-        for error in failed.values():
-            warn(ClusterWarning, f"{error}; the other chains are returned (keep_chains=True)")
         result = join.finish(time.perf_counter() - began, without=lost)
+        for error in failed.values():
+            tell(ClusterWarning, f"{error}; the other chains are returned (keep_chains=True)")
         if is_posterior(result):
             result.attrs["cloudposterior_pytensor_flags"] = _flags(run)
         return result
 
 
-def _each(chains: int) -> list[tuple[int, ...]]:
-    return [(chain,) for chain in range(chains)]
+def _each(chains: list[int]) -> list[tuple[int, ...]]:
+    return [(chain,) for chain in chains]
 
 
 def _nobody(_: str) -> None:
@@ -144,15 +153,6 @@ def _word(name: str) -> str:
     return re.sub(r"[^\w.: ]+", "_", name)[:60] or "model"
 
 
-def _chosen_seed(client: Client, key: str) -> int:
-    """Give the seed of a run that names none: the same one to all clients that ask for that run."""
-    future = client.submit(tasks.choose_seed, key=key, pure=False)
-    try:
-        return int(future.result())
-    finally:
-        future.release()
-
-
 def _run(call: SampleCall, resolved: Resolved, seed: Any, sent: str) -> Run:
     arguments = call.arguments_of_chains(resolved.sampler)
     # everything is recorded where more than the variables asked for is looked at here
@@ -160,7 +160,7 @@ def _run(call: SampleCall, resolved: Resolved, seed: Any, sent: str) -> Run:
         arguments["var_names"] = None
     token, structure = call.model_tokens()
     return Run(
-        key=tokenize(sent, repr(seed), arguments.get("var_names")),
+        key=tokenize(sent, arguments.get("var_names")),
         model=token,
         structure=structure,
         arguments=pack_arguments(arguments, call.model),

@@ -179,12 +179,11 @@ def _draw_bytes(model: pm.Model) -> int:
     """Count the bytes of one draw of all that PyMC traces."""
     names = {rv.name for rv in model.free_RVs}
     transformed = [value for name, value in model.initial_point().items() if name not in names]
+    total = sum(int(np.asarray(value).nbytes) for value in transformed)
     traced = [*model.free_RVs, *model.deterministics]
-    untransformed = [
-        math.prod(shape) * np.dtype(variable.type.dtype).itemsize
-        for variable, shape in zip(traced, _shapes(model, traced), strict=True)
-    ]
-    return sum(int(np.asarray(value).nbytes) for value in transformed) + sum(untransformed)
+    for variable, shape in zip(traced, _shapes(model, traced), strict=True):
+        total += math.prod(shape) * np.dtype(variable.type.dtype).itemsize
+    return total
 
 
 def _shapes(model: pm.Model, variables: list[Any]) -> list[tuple[int, ...]]:

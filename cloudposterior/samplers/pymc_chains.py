@@ -28,7 +28,7 @@ from cloudposterior.samplers.doors import doors
 from cloudposterior.samplers.kept import KeptModel, by_value, keep_model
 from cloudposterior.samplers.protocol import Budget, Run, Segment, State
 from cloudposterior.samplers.seeds import unpacked_seed
-from cloudposterior.samplers.surroundings import log_kept, settings_of
+from cloudposterior.samplers.surroundings import Said, said_kept, settings_of
 from cloudposterior.shipping import unpack_arguments
 
 __all__ = ["Plan", "PyMCChains", "arguments_of_chains"]
@@ -81,8 +81,8 @@ class Plan:
         Kinds of the statistics by name, for each step method.
     stats_shapes : dict
         Kinds and shapes of the statistics of all step methods, as PyMC lists them.
-    lines : tuple of (str, int, str)
-        What PyMC logged: logger, level, message.
+    said : tuple of Said
+        What PyMC logged and warned of while it prepared the run.
     """
 
     tune: int
@@ -90,7 +90,7 @@ class Plan:
     dtypes: dict[str, np.dtype[Any]]
     stats: list[dict[str, Any]]
     stats_shapes: dict[str, Any]
-    lines: tuple[tuple[str, int, str], ...]
+    said: tuple[Said, ...]
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _says_all(method: Any) -> bool:
 def _prepare(kept: KeptModel, run: Run) -> _Prepared:
     """Let PyMC make a run ready, and take over where it would draw."""
     taken: dict[str, Any] = {}
-    lines: list[tuple[str, int, str]] = []
+    said: list[Said] = []
     arguments = unpack_arguments(run.arguments, kept.model)
     extra = arguments.pop("kwargs", {})
 
@@ -187,7 +187,7 @@ def _prepare(kept: KeptModel, run: Run) -> _Prepared:
 
         provided, selected = decide() if given is not None else kept.once("steps", decide)
         # what was said so far, the client has said already
-        lines.clear()
+        said.clear()
         return list(provided), {method: list(values) for method, values in selected.items()}
 
     def initial_points(_: Any, *, model: Any, overrides: Any, jitter_rvs: Any, chains: int) -> Any:
@@ -208,8 +208,10 @@ def _prepare(kept: KeptModel, run: Run) -> _Prepared:
         taken.update(kwargs)
 
     with (
+        # some ways to begin look for the model around them
+        kept.model,
         settings_of(run.settings),
-        log_kept(lines),
+        said_kept(said),
         doors(
             mcmc,
             assign_step_methods=assign,
@@ -233,10 +235,10 @@ def _prepare(kept: KeptModel, run: Run) -> _Prepared:
             blas_cores=None,
             compute_convergence_checks=False,
         )
-    return _as_prepared(taken, lines)
+    return _as_prepared(taken, said)
 
 
-def _as_prepared(taken: dict[str, Any], lines: list[tuple[str, int, str]]) -> _Prepared:
+def _as_prepared(taken: dict[str, Any], said: list[Said]) -> _Prepared:
     step, recorder = taken["step"], taken["recorder"]
     together = (
         taken if any(isinstance(m, PopulationArrayStepShared) for m in _methods(step)) else None
@@ -247,7 +249,7 @@ def _as_prepared(taken: dict[str, Any], lines: list[tuple[str, int, str]]) -> _P
         dtypes=dict(recorder.var_dtypes),
         stats=step.stats_dtypes,
         stats_shapes=step.stats_dtypes_shapes,
-        lines=tuple(line for line in lines if "Sequential sampling" not in line[2]),
+        said=tuple(one for one in said if "Sequential sampling" not in one[-1]),
     )
     return _Prepared(
         step=step,

@@ -6,7 +6,6 @@ them a second time, so it is shown a few draws of each chain, and the arrays tak
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -22,7 +21,9 @@ from pymc.stats.convergence import log_warning_stats, log_warnings, run_converge
 from xarray import DataTree
 
 from cloudposterior.posterior import from_tree, to_tree
+from cloudposterior.samplers.chain_tree import segments_of, tree_of
 from cloudposterior.samplers.protocol import Segment
+from cloudposterior.samplers.surroundings import say
 
 __all__ = ["PyMCJoin"]
 
@@ -101,10 +102,33 @@ class PyMCJoin:
         """Count the draws of a chain that have come in, tuning included."""
         return self._drawn[chain]
 
+    def chain(self, number: int) -> DataTree | None:
+        """Give a chain that is whole, for `add_chain`; None where it is not, or cannot be kept."""
+        plan = self._plan
+        if plan is None or self._call["trace"] is not None:
+            return None
+        if self._drawn[number] < plan.tune + int(self._call["draws"]):
+            return None
+        trace = next(trace for trace in self._traces if trace.chain == number)
+        # what was not to be kept of the tuning never came in
+        held = slice(0 if self._keeps_tuning else plan.tune, None)
+        samples = {name: array[number, held] for name, array in self._arrays.items()}
+        return tree_of(plan, samples, trace._stats)
+
+    def add_chain(self, number: int, tree: DataTree) -> None:
+        """Take in a chain that `chain` gave in another run of the same call.
+
+        Raises
+        ------
+        ValueError, LookupError, TypeError
+            If it is none; nothing is taken in then.
+        """
+        for segment in segments_of(tree, number, int(self._call["draws"])):
+            self.add(segment)
+
     def _begin(self, segment: Segment) -> None:
         plan = self._plan = segment.plan
-        for name, level, text in plan.lines if not self._call["quiet"] else ():
-            logging.getLogger(name).log(level, text)
+        say(plan.said, quiet=self._call["quiet"])
         total = plan.tune + int(self._call["draws"])
         wanted = self._variables()
         names = [v.name for v in wanted]

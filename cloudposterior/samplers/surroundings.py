@@ -5,16 +5,23 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytensor
 from threadpoolctl import threadpool_limits
 
-from cloudposterior.samplers.doors import COMPILING
+from cloudposterior.errors import warn
+from cloudposterior.samplers.doors import COMPILING, doors
 
-__all__ = ["log_kept", "one_thread", "settings_of"]
+__all__ = ["Said", "one_thread", "said_kept", "say", "settings_of"]
+
+Said = tuple[str, int, str] | tuple[type[Warning], str]
+"""What PyMC had to say: a logger, a level and a message; or a warning's category and its message.
+"""
 
 
 @contextmanager
@@ -42,7 +49,7 @@ def _parsed(value: str, now: object) -> object:
 class _Log(logging.Handler):
     """Keeps what one thread logs."""
 
-    lines: list[tuple[str, int, str]]
+    said: list[Said]
     thread: int = field(default_factory=threading.get_ident)
 
     def __post_init__(self) -> None:
@@ -52,28 +59,50 @@ class _Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread == self.thread:
-            self.lines.append((record.name, record.levelno, record.getMessage()))
+            self.said.append((record.name, record.levelno, record.getMessage()))
 
 
 @contextmanager
-def log_kept(lines: list[tuple[str, int, str]]) -> Iterator[None]:
-    """Keep what PyMC logs in this thread for the client, who shows it; here nobody reads it."""
+def said_kept(said: list[Said]) -> Iterator[None]:
+    """Keep what this thread logs for PyMC, and warns of, for the client; here nobody reads it."""
     log = logging.getLogger("pymc")
     here = threading.get_ident()
 
     def by_others(record: logging.LogRecord) -> bool:
         return record.thread != here
 
-    handler, others = _Log(lines), list(log.handlers)
+    def warned(_: Callable[..., None], message: Any, category: Any = None, *a: Any, **k: Any) -> None:
+        kind = type(message) if isinstance(message, Warning) else category or UserWarning
+        said.append((kind, str(message)))
+
+    handler, others = _Log(said), list(log.handlers)
     for other in others:
         other.addFilter(by_others)
     log.addHandler(handler)
     try:
-        yield
+        with doors(warnings, warn=warned):
+            yield
     finally:
         log.removeHandler(handler)
         for other in others:
             other.removeFilter(by_others)
+
+
+def say(said: Iterable[Said], *, quiet: bool) -> None:
+    """Log and warn here of what was said elsewhere.
+
+    Parameters
+    ----------
+    said : iterable of Said
+        As `said_kept` kept it.
+    quiet : bool
+        Whether to log nothing; PyMC warns in any case.
+    """
+    for kind, *rest in said:
+        if isinstance(kind, type):
+            warn(kind, rest[0])
+        elif not quiet:
+            logging.getLogger(kind).log(*rest)
 
 
 _threads = threading.Lock()

@@ -20,7 +20,7 @@ from cloudposterior.samplers.doors import COMPILING, doors
 from cloudposterior.samplers.kept import KeptModel, by_value, keep_model
 from cloudposterior.samplers.protocol import Budget, Run, Segment, State
 from cloudposterior.samplers.seeds import chain_seed
-from cloudposterior.samplers.surroundings import log_kept, settings_of
+from cloudposterior.samplers.surroundings import Said, said_kept, settings_of
 from cloudposterior.shipping import unpack_arguments
 
 __all__ = ["WholeChains", "arguments_of_whole_chains"]
@@ -71,7 +71,7 @@ class WholeChains:
         if state.finished:
             return state, []
         kept = keep_model(run, model)
-        lines: list[tuple[str, int, str]] = []
+        said: list[Said] = []
         chain = state.chains[0]
         with ExitStack() as stack:
             if self.sampler == "nutpie":
@@ -81,10 +81,11 @@ class WholeChains:
                 stack.enter_context(kept.lock)
                 kept.use_data(run, model)
                 stack.enter_context(settings_of(run.settings))
-            stack.enter_context(log_kept(lines))
+            stack.enter_context(said_kept(said))
+            stack.enter_context(kept.model)
             stack.enter_context(doors(mcmc, assign_step_methods=_steps_once(kept)))
             result = self._sample(kept, run, chain)
-        segment = Segment(chain, 0, 1, to_tree(result), [], tuple(lines))
+        segment = Segment(chain, 0, 1, to_tree(result), [], tuple(said))
         # one that was stopped begins anew, for whoever else wants it
         return (state if budget.stopped() else replace(state, drawn=1)), [segment]
 

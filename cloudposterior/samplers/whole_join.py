@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from xarray import DataTree
 
 from cloudposterior.posterior import from_tree
 from cloudposterior.samplers.protocol import Segment
+from cloudposterior.samplers.surroundings import say
 
 __all__ = ["WholeJoin"]
 
@@ -46,9 +46,8 @@ class WholeJoin:
         """Take a chain in; one that is there already is passed over."""
         if segment.chain in self._arrived:
             return
-        if not (self._arrived or self._cut_short) and not self._call["quiet"]:
-            for name, level, text in segment.plan:
-                logging.getLogger(name).log(level, text)
+        if not (self._arrived or self._cut_short):
+            say(segment.plan, quiet=self._call["quiet"])
         tree: DataTree = segment.samples
         if self._form is None and _draws(tree) == int(self._call["draws"]):
             self._begin(tree)
@@ -64,6 +63,23 @@ class WholeJoin:
     def drawn(self, chain: int) -> int:
         """Say whether a chain has come in, as 1 or 0."""
         return int(chain in self._arrived or chain in self._cut_short)
+
+    def chain(self, number: int) -> DataTree | None:
+        """Give a chain that is whole, for `add_chain`; None where it is not."""
+        return self._joined([number]) if number in self._arrived else None
+
+    def add_chain(self, number: int, tree: DataTree) -> None:
+        """Take in a chain that `chain` gave in another run of the same call.
+
+        Raises
+        ------
+        ValueError
+            If it is none; nothing is taken in then.
+        """
+        fits = self._form is None or self._fits(tree)
+        if not fits or _draws(tree) != int(self._call["draws"]):
+            raise ValueError(f"chain {number} is not of the form of this run")
+        self.add(Segment(number, 0, 1, tree, [], ()))
 
     def _begin(self, tree: DataTree) -> None:
         for group, child in tree.children.items():
@@ -114,8 +130,14 @@ class WholeJoin:
     def _whole(self) -> DataTree:
         if self._form is None:
             raise ValueError("Not enough samples to build a trace.")
-        chains = sorted(self._arrived)
-        which: Any = slice(None) if len(chains) == self._chains else chains
+        return self._joined(sorted(self._arrived))
+
+    def _joined(self, chains: list[int]) -> DataTree:
+        assert self._form is not None
+        # a slice gives the arrays as they lie there, without a copy
+        which: Any = slice(chains[0], chains[-1] + 1)
+        if chains != list(range(self._chains)[which]):
+            which = chains
         groups = {}
         for group, child in self._form.children.items():
             form = child.to_dataset()

@@ -201,6 +201,14 @@ def test_cluster_object_is_opened_and_stays_open(two_workers: Client, user_clien
     assert cluster.status.name == "running"
 
 
+def test_notebook_whose_loop_runs_can_open_a_cluster(dask_commands: str) -> None:
+    async def cell() -> int:
+        with open_client(dask_commands, chains=2) as client:
+            return int(client.submit(sum, [1, 2], pure=False).result())
+
+    assert asyncio.run(cell()) == 3
+
+
 def test_two_clusters_are_each_their_own(two_workers: Client, dask_commands: str) -> None:
     with open_client(two_workers, chains=2) as one, open_client(dask_commands, chains=2) as other:
         where = [set(client.scheduler_info()["workers"]) for client in (one, other)]

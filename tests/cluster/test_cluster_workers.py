@@ -14,7 +14,7 @@ from distributed import Client, Event, Future, LocalCluster
 
 from cloudposterior.cluster.workers import check_workers, wait_for_workers
 from cloudposterior.errors import ClusterError
-from tests.cluster.conftest import PATIENCE_S, Commands
+from tests.cluster.conftest import PATIENCE_S, Commands, until
 
 PACKAGES = ["cloudposterior", "pymc", "pytensor", "numpy", "nutpie"]
 
@@ -99,7 +99,7 @@ def test_worker_that_comes_later_is_waited_for(commands: Commands) -> None:
     with Client(address, set_as_default=False) as client:
         wait_for_workers(client, tell=start_worker)
         assert len(client.scheduler_info()["workers"]) == 1
-        assert client.futures == {}
+        until(lambda: not client.futures)
     assert told == [
         f"waiting for a worker of {address} (an adaptive or cloud cluster may take minutes; "
         "at most 10 minutes: cloudposterior.cluster.wait-timeout)"
@@ -123,7 +123,7 @@ def test_wait_ends_at_the_timeout(empty_cluster: Client) -> None:
         ),
     ):
         wait_for_workers(empty_cluster, tell=str)
-    assert empty_cluster.futures == {}
+    until(lambda: not empty_cluster.futures)
 
 
 def test_wait_ends_where_the_scheduler_goes_away(commands: Commands) -> None:

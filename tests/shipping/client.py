@@ -218,6 +218,20 @@ def own_rules(cls: type = WedgeRV) -> pm.Model:
     return model
 
 
+class ChangingRV(WedgeRV):
+    """Has another rule each time."""
+
+    name = "changing"
+
+
+def changing(factor: float) -> pm.Model:
+    @_logprob.register(ChangingRV)
+    def changed(op: Any, values: Any, *inputs: Any, **options: Any) -> Any:
+        return -pt.abs(values[0]) * factor
+
+    return own_rules(ChangingRV)
+
+
 class MeasuredOp(Scaled):
     """Takes part in densities, as which it is registered."""
 
@@ -299,10 +313,8 @@ def from_graph() -> pm.Model:
 def used_before() -> pm.Model:
     model = from_graph()
     measure(model)
-    with model:
-        pm.draw(model["d"], mode="FAST_COMPILE")
-    for node in (model["d"].owner,):
-        getattr(node.op, "fn", None)
+    below_view = model["d"].owner.inputs[0]
+    assert below_view.owner.op.fn is not None
     return model
 
 
@@ -402,12 +414,12 @@ def simulator() -> pm.Model:
     return model
 
 
-def deep() -> pm.Model:
+def deep(depth: int = 400) -> pm.Model:
     with pm.Model() as model:
-        x = total = pm.Normal("x")
-        for factor in np.linspace(0.9, 1.1, 400):
-            total = total + pt.as_tensor_variable(factor) * 0.001
-        pm.Potential("p", -((total - x) ** 2))
+        total = pm.Normal("x")
+        for _ in range(depth):
+            total = pt.sin(total)
+        pm.Normal("y", total, observed=0.5)
     return model
 
 
@@ -429,15 +441,6 @@ def regression() -> pm.Model:
         b = pm.CustomDist("b", a, logp=density, shape=8)
         x = pm.Data("x", rng.normal(size=50))
         pm.Normal("y", b[np.arange(50) % 8] * x, s, observed=rng.normal(size=50))
-    return model
-
-
-def deep_regression() -> pm.Model:
-    with pm.Model() as model:
-        total = pm.Normal("x")
-        for _ in range(150):
-            total = pt.sin(total) + pt.cos(total)
-        pm.Normal("y", total, observed=0.5)
     return model
 
 
@@ -467,8 +470,7 @@ def steps() -> dict[str, tuple[pm.Model, Any]]:
     model = regression()
     with model:
         made: dict[str, Any] = {
-            "nuts": pm.NUTS(),
-            "target": pm.NUTS(target_accept=0.9),
+            "nuts": pm.NUTS(target_accept=0.9),
             "hmc": pm.HamiltonianMC(),
             "metropolis": pm.Metropolis(),
             "slice": pm.Slice(),
@@ -486,7 +488,7 @@ def steps() -> dict[str, tuple[pm.Model, Any]]:
         made["untuned"].tune = False
         made["own"].size = 0.25
     made = {name: (model, step) for name, step in made.items()}
-    model = deep_regression()
+    model = deep(150)
     with model:
         made["deep"] = model, pm.Slice()
     return made
@@ -510,6 +512,8 @@ MODELS: dict[str, Callable[[], pm.Model]] = {
     "own op that refuses": lambda: own_op(Unreducible),
     "own rules": own_rules,
     "own rules of a base": lambda: own_rules(DerivedRV),
+    "own rules that change": lambda: changing(2.0),
+    "own rules that changed": lambda: changing(3.0),
     "virtual base": virtual,
     "own distribution": own_distribution,
     "from graph": from_graph,
@@ -531,12 +535,11 @@ def main(path: str) -> None:
     """Pack everything, with what it computes here."""
     models: dict[str, Any] = {}
     for name, build in MODELS.items():
-        model = build()
-        data = pack_model(model)
         mode = "NUMBA" if name.endswith("numba") else PYTHON
-        with config.change_flags(**PLAIN):
-            found = measure(model, mode)
-        models[name] = (data, mode, found, tokenize(model))
+        with config.change_flags(**INTERPRETED):
+            model = build()
+            data = pack_model(model)
+            models[name] = data, mode, measure(model, mode), tokenize(model)
     with config.change_flags(**PLAIN):
         sent = {"compiled": send_step(*compiled_step())}
     with config.change_flags(**INTERPRETED):

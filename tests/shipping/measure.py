@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
-import pytensor
 from pytensor.compile.mode import Mode
 
 # Compiling by C or numba takes seconds a model: the rest goes by Python.

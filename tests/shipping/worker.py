@@ -94,13 +94,11 @@ def main(path: str) -> None:
         models, steps, arguments = pickle.load(file)
     compiled = steps.pop("compiled")
     with config.change_flags(**PLAIN):
-        report: dict[str, Any] = {
-            "models": {name: said(compare_model, *each) for name, each in models.items()},
-            "steps": {"compiled": said(compare_step, *compiled)},
-            "arguments": said(compare_arguments, *arguments),
-        }
+        report: dict[str, Any] = {"steps": {"compiled": said(compare_step, *compiled)}}
     with config.change_flags(**INTERPRETED):
+        report["models"] = {name: said(compare_model, *each) for name, each in models.items()}
         report["steps"] |= {name: said(compare_step, *each) for name, each in steps.items()}
+        report["arguments"] = said(compare_arguments, *arguments)
     print(json.dumps(report))
 
 

@@ -1,0 +1,291 @@
+"""`cp.cloud(model, cluster=...)` and `cp.sample(..., cluster=...)` from end to end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import numpy as np
+import pymc as pm
+import pytest
+from distributed import Client
+
+import cloudposterior as cp
+from cloudposterior.posterior import to_tree
+from tests.cluster.conftest import Secured, until
+
+SHORT = {
+    "draws": 20,
+    "tune": 20,
+    "chains": 2,
+    "random_seed": 1,
+    "nuts_sampler": "pymc",
+    "progressbar": False,
+    "compute_convergence_checks": False,
+}
+
+
+def plain(model: pm.Model, **changes: Any) -> Any:
+    with model:
+        return pm.sample(**{**SHORT, "cores": 2, **changes})
+
+
+def draws(result: Any) -> dict[str, np.ndarray]:
+    return {str(k): v.values for k, v in to_tree(result)["posterior"].data_vars.items()}
+
+
+def assert_same(left: Any, right: Any) -> None:
+    left, right = draws(left), draws(right)
+    assert left.keys() == right.keys()
+    for name, values in left.items():
+        assert np.array_equal(values, right[name]), name
+
+
+@pytest.mark.usefixtures("exact")
+def test_block_samples_on_a_cluster_what_plain_pymc_samples(
+    two_workers: Client, build: Callable[..., pm.Model], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = build()
+    with cp.cloud(model, cluster=two_workers):
+        first = pm.sample(**SHORT)
+        again = pm.sample(**SHORT)
+    assert_same(first, plain(model))
+    assert_same(first, again)
+    assert "cached result" in capsys.readouterr().out
+    assert "numba__fastmath=False" in first.attrs["cloudposterior_pytensor_flags"]
+    assert first.attrs["cloudposterior_random_seed"] == 1
+
+
+@pytest.mark.usefixtures("exact")
+def test_address_of_commands(dask_commands: str, build: Callable[..., pm.Model]) -> None:
+    result = cp.sample(build(), **SHORT, cluster=dask_commands, cache=False)
+    assert_same(result, plain(build()))
+
+
+@pytest.mark.usefixtures("exact")
+def test_address_behind_tls(tls_commands: Secured, build: Callable[..., pm.Model]) -> None:
+    with dask.config.set(tls_commands.config):
+        result = cp.sample(build(), **SHORT, cluster=tls_commands.address, cache=False)
+    assert_same(result, plain(build()))
+
+
+@pytest.mark.usefixtures("exact")
+def test_result_of_a_cluster_answers_a_local_call_with_the_same_flags(
+    two_workers: Client, build: Callable[..., pm.Model], runs: list[Any]
+) -> None:
+    made = cp.sample(build(), **SHORT, cluster=two_workers, cache="memory")
+    before = len(runs)
+    assert_same(made, cp.sample(build(), **SHORT, cores=1, cache="memory"))
+    assert len(runs) == before
+
+
+def test_explain_knows_that_workers_have_settings_of_their_own(
+    two_workers: Client, build: Callable[..., pm.Model], tmp_path: Path
+) -> None:
+    model = build()
+    cp.sample(model, **SHORT, cluster=two_workers, cache=tmp_path)
+    assert cp.explain(model, **SHORT, cluster=two_workers, cache=tmp_path).hit
+    assert not cp.explain(model, **SHORT, cache=tmp_path).hit
+
+
+def test_overwrite_draws_anew(two_workers: Client, build: Callable[..., pm.Model]) -> None:
+    request = {**SHORT, "random_seed": None}
+    first = cp.sample(build(), **request, cluster=two_workers)
+    assert_same(first, cp.sample(build(), **request, cluster=two_workers))
+    fresh = cp.sample(build(), **request, cluster=two_workers, overwrite=True)
+    assert not np.array_equal(draws(first)["small::mu"], draws(fresh)["small::mu"])
+
+
+@pytest.mark.usefixtures("exact")
+def test_seed_that_a_cluster_drew_repeats_the_run(
+    two_workers: Client, build: Callable[..., pm.Model]
+) -> None:
+    result = cp.sample(build(), **{**SHORT, "random_seed": None}, cluster=two_workers)
+    seed = result.attrs["cloudposterior_random_seed"]
+    assert_same(result, plain(build(), random_seed=seed))
+
+
+def test_two_clients_that_ask_for_the_same_run_get_the_same_draws(
+    two_workers: Client, build: Callable[..., pm.Model]
+) -> None:
+    """No seed is given, so they can be the same only if one joined the other."""
+    request = {**SHORT, "random_seed": None, "draws": 3000, "tune": 1000}
+    results: dict[str, Any] = {}
+    begun = threading.Event()
+
+    def first(client: Client) -> None:
+        results["first"] = cp.sample(build(), **request, cluster=client, cache=cp.MemoryCache())
+
+    with Client(two_workers.scheduler.address, set_as_default=False) as other:
+        thread = threading.Thread(target=first, args=(other,))
+        thread.start()
+        until(lambda: any(two_workers.processing().values()))
+        begun.set()
+        results["second"] = cp.sample(
+            build(), **request, cluster=two_workers, cache=cp.MemoryCache()
+        )
+        thread.join()
+    assert_same(results["first"], results["second"])
+
+
+def bad_start() -> pm.Model:
+    with pm.Model(name="bad") as model:
+        x = pm.Normal("x", 0.0, 1.0)
+        pm.Potential("nowhere", pm.math.switch(x > -np.inf, -np.inf, 0.0))
+    return model
+
+
+def test_bad_initial_point_is_pymcs_error_with_chain_and_worker(two_workers: Client) -> None:
+    with pytest.raises(cp.ChainError, match=r"(?s)chain \d failed on tcp://.*Initial evaluation"):
+        cp.sample(bad_start(), **SHORT, cluster=two_workers, cache=False)
+    # client and cluster are as usable as before
+    assert two_workers.submit(sum, [1, 2]).result() == 3
+
+
+def test_keep_chains_returns_the_good_ones_with_a_warning(
+    two_workers: Client, build: Callable[..., pm.Model]
+) -> None:
+    with (
+        failing_chain(two_workers, 1),
+        pytest.warns(cp.ClusterWarning, match="chain 1 failed .*keep_chains=True"),
+        pytest.warns(cp.CacheWarning, match="2 of 3 chains"),
+    ):
+        result = cp.sample(
+            build(), **{**SHORT, "chains": 3}, cluster=two_workers, keep_chains=True
+        )
+    assert to_tree(result)["posterior"].sizes["chain"] == 2
+
+
+def test_without_keep_chains_the_error_is_raised(
+    two_workers: Client, build: Callable[..., pm.Model]
+) -> None:
+    with (
+        failing_chain(two_workers, 1),
+        pytest.raises(cp.ChainError, match="chain 1 failed on tcp://.*scripted"),
+    ):
+        cp.sample(build(), **SHORT, cluster=two_workers, cache=False)
+
+
+class failing_chain:  # noqa: N801
+    """Workers in which one chain fails."""
+
+    def __init__(self, client: Client, chain: int) -> None:
+        self.client, self.chain = client, chain
+
+    def __enter__(self) -> None:
+        self.client.run(break_chain, self.chain)
+
+    def __exit__(self, *_: object) -> None:
+        self.client.run(mend)
+
+
+def break_chain(chain: int) -> None:
+    from cloudposterior.samplers import pymc_chains
+
+    own = pymc_chains.PyMCChains.advance
+
+    def advance(self: Any, model: Any, run: Any, state: Any, budget: Any) -> Any:
+        if chain in state.chains:
+            raise ValueError("scripted")
+        return own(self, model, run, state, budget)
+
+    pymc_chains.PyMCChains.own = own
+    pymc_chains.PyMCChains.advance = advance
+
+
+def mend() -> None:
+    from cloudposterior.samplers import pymc_chains
+
+    pymc_chains.PyMCChains.advance = pymc_chains.PyMCChains.own
+
+
+def test_a_million_observations_travel_without_a_warning(two_workers: Client) -> None:
+    values = np.random.default_rng(1).normal(size=1_000_000)
+    with pm.Model(name="many") as model:
+        mu = pm.Normal("mu", 0.0, 1.0)
+        pm.Normal("y", mu, 1.0, observed=values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = cp.sample(
+            model, **{**SHORT, "draws": 3, "tune": 3}, quiet=True, cluster=two_workers, cache=False
+        )
+    assert to_tree(result)["observed_data"]["many::y"].size == 1_000_000
+
+
+def test_quiet_says_nothing(
+    two_workers: Client, build: Callable[..., pm.Model], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cp.sample(build(), **SHORT, quiet=True, cluster=two_workers, cache=False)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+
+
+def test_what_pymc_refuses_is_refused_before_anything_is_sent(
+    two_workers: Client, build: Callable[..., pm.Model]
+) -> None:
+    with pytest.raises(ValueError, match="random_seed = -1"):
+        cp.sample(build(), **{**SHORT, "random_seed": -1}, cluster=two_workers, cache=False)
+    with pytest.raises(ValueError, match="defined twice"):
+        cp.sample(
+            build(),
+            **SHORT,
+            target_accept=0.9,
+            nuts={"target_accept": 0.8},
+            cluster=two_workers,
+            cache=False,
+        )
+
+
+def test_what_pymc_refuses_while_it_initializes_is_named(
+    two_workers: Client, build: Callable[..., pm.Model]
+) -> None:
+    with pytest.raises(cp.ChainError, match="chain . failed on tcp.*Unknown initializer: nowhere"):
+        cp.sample(build(), **SHORT, init="nowhere", cluster=two_workers, cache=False)
+
+
+INTERRUPTED = """
+    import cloudposterior as cp, pymc as pm, signal, threading, os
+    from distributed import Client, LocalCluster
+
+    if __name__ == "__main__":
+        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+            with Client(cluster) as client:
+                with pm.Model(name="long") as model:
+                    x = pm.Normal("x", shape=3)
+                def watch(trace, draw):
+                    if draw.draw_idx == 150 and draw.chain == 0:
+                        print("DRAWING", flush=True)
+                with cp.cloud(model, cluster=client, cache="memory"):
+                    result = pm.sample(
+                        draws=10_000_000, tune=100, chains=2, progressbar=False, callback=watch,
+                        nuts_sampler="pymc", compute_convergence_checks=False, random_seed=1,
+                    )
+                print("KEPT", result["posterior"].sizes["draw"] > 0)
+                print("USABLE", client.submit(sum, [1, 2]).result() == 3, flush=True)
+"""
+
+
+def test_interrupt_returns_what_was_drawn(tmp_path: Path) -> None:
+    script = tmp_path / "interrupted.py"
+    script.write_text(textwrap.dedent(INTERRUPTED))
+    said = []
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if line == "DRAWING\n":
+                process.send_signal(signal.SIGINT)
+    text = "".join(said)
+    assert "KEPT True" in text, text
+    assert "USABLE True" in text, text
+    assert "not cached" in text
