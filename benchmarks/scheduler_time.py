@@ -29,7 +29,7 @@ _NO_PROFILES = {
 
 
 def busy(spans: np.ndarray, since: float, until: float, workers: int) -> float:
-    """Give the share of workers' time between two moments that falls into spans ``(begin, end)``."""
+    """Give the share of workers' time between two moments that falls into spans."""
     inside = np.clip(spans, since, until)
     return float((inside[:, 1] - inside[:, 0]).sum() / (workers * (until - since)))
 
@@ -74,10 +74,11 @@ def row(client: Client, asked: argparse.Namespace, seconds: float) -> str:
     spans = np.array([[s.stats[0][name][0] for name in ("began", "ended")] for s in segments])
     assert len(spans) == asked.chains * asked.segments
     ideal = len(spans) * seconds / asked.workers
+    whole = busy(spans, began, ended, asked.workers)
     middle = busy(spans, began + wall / 4, ended - wall / 4, asked.workers)
     return (
-        f"{seconds:8.1f} s{ideal:8.1f} s{wall:8.1f} s{busy(spans, began, ended, asked.workers):8.1%}"
-        f"{middle:15.1%}{cpu / len(spans) * 1e3:9.1f} ms{cpu / wall:12.2f}{os.getloadavg()[0]:6.1f}"
+        f"{seconds:8.1f} s{ideal:8.1f} s{wall:8.1f} s{whole:8.1%}{middle:15.1%}"
+        f"{cpu / len(spans) * 1e3:9.1f} ms{cpu / wall:12.2f}{os.getloadavg()[0]:6.1f}"
     )
 
 

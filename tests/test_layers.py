@@ -12,7 +12,7 @@ import cloudposterior
 
 PACKAGE = Path(cloudposterior.__file__).parent
 LAYERS = (
-    {"errors", "config"},
+    {"errors", "events", "config"},
     {"identity", "samplers", "posterior", "shipping"},
     {"operations", "cache", "progress"},
     {"explain", "run", "blocks", "cluster"},

@@ -122,7 +122,7 @@ def test_no_model_is_left_out(report: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_model_keeps_its_token_in_another_process(report: dict[str, Any], name: str) -> None:
     if name == "simulator":
-        pytest.skip("PyMC makes another function of its own on unpickling")
+        pytest.skip("has another one after pickling; tokens are taken before")
     assert report["models"][name]["same_token"]
 
 
@@ -273,6 +273,34 @@ def test_class_of_this_process_stays_as_it_is() -> None:
     copy = unpack_model(data)
     assert type(copy["x"].owner.op) is cls
     assert _logprob.dispatch(cls) is changed
+
+
+class Measured(np.ndarray):
+    """An array with a remark, as a user may make one."""
+
+
+def test_array_keeps_its_attributes() -> None:
+    array = np.arange(6.0).reshape(2, 3).T.view(Measured)
+    array.unit = "m"
+    model = plain()
+    model.array = array
+    found = unpack_model(pack_model(model)).array
+    assert type(found) is Measured
+    assert found.unit == "m"
+    assert np.array_equal(found, array)
+
+
+def test_graph_may_be_deep() -> None:
+    with pm.Model() as model:
+        total = pm.Normal("x")
+        for _ in range(3000):
+            total = pt.sin(total)
+        pm.Potential("p", total)
+    found = unpack_model(pack_model(model))["p"]
+    depth = 0
+    while found.owner is not None and found.owner.inputs[0].name != "x":
+        depth, found = depth + 1, found.owner.inputs[0]
+    assert depth >= 2999
 
 
 def test_threads_unpack_at_the_same_time() -> None:

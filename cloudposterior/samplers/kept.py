@@ -10,10 +10,12 @@ from __future__ import annotations
 import pickle
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import dask.config
+import numpy as np
 import pymc as pm
 from pymc.backends.ndarray import NDArray
 from pymc.initial_point import make_initial_point_fn
@@ -22,9 +24,10 @@ from pytensor.graph.basic import Variable
 from cloudposterior.samplers.protocol import Run
 from cloudposterior.shipping import unpack_model
 
-__all__ = ["KeptModel", "by_value", "keep_model", "kept_models"]
+__all__ = ["KeptModel", "by_value", "keep_model", "kept_models", "shapes_of"]
 
 _RUNS_PER_MODEL = 4
+_DATA_PER_MODEL = 2
 
 
 class KeptModel:
@@ -49,6 +52,7 @@ class KeptModel:
         self._token = token
         self._compiled: dict[Hashable, Any] = {}
         self._runs: OrderedDict[str, Any] = OrderedDict()
+        self._data = OrderedDict({token: _data_of(model)})
         compile_gradient = model.logp_dlogp_function
         model.logp_dlogp_function = lambda *a, **k: self._gradient(compile_gradient, *a, **k)
         model.initial_point = self._initial_point
@@ -57,20 +61,31 @@ class KeptModel:
         """Put the data of a run into the model; nothing is compiled again for that."""
         if self._token == run.model:
             return
-        other = unpack_model(packed)
-        for variable in self.model.data_vars:
-            if hasattr(variable, "set_value"):
-                variable.set_value(other[variable.name].get_value())
+        data = self._data.get(run.model) or _data_of(unpack_model(packed))
+        for name, value in data.items():
+            self.model[name].set_value(value)
+        _remember(self._data, run.model, data, _DATA_PER_MODEL)
         self._token = run.model
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The values of the model's `pymc.Data` by name."""
+        return self._data[self._token]
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let others use the model for a while; the caller holds it once."""
+        self.lock.release()
+        try:
+            yield
+        finally:
+            self.lock.acquire()
 
     def prepared(self, run: Run, prepare: Callable[[], Any]) -> Any:
         """Give what was prepared for a run, which its chains share."""
-        if run.key not in self._runs:
-            self._runs[run.key] = prepare()
-        self._runs.move_to_end(run.key)
-        while len(self._runs) > _RUNS_PER_MODEL:
-            self._runs.popitem(last=False)
-        return self._runs[run.key]
+        prepared = self._runs.get(run.key) or prepare()
+        _remember(self._runs, run.key, prepared, _RUNS_PER_MODEL)
+        return prepared
 
     def once(self, key: Hashable, compile_it: Callable[[], Any]) -> Any:
         """Give what was compiled under a key, or compile it."""
@@ -82,10 +97,12 @@ class KeptModel:
         point = kwargs.pop("initial_point", None)
         if args or kwargs.get("grad_vars") is not None:
             return compile_it(*args, initial_point=point, **kwargs)
+        point = self._initial_point(0) if point is None else point
         value = by_value(kwargs)
         if value is None:
             return compile_it(initial_point=point, **kwargs)
-        return self.once(("gradient", value), lambda: compile_it(initial_point=point, **kwargs))
+        key = ("gradient", value, shapes_of(point))
+        return self.once(key, lambda: compile_it(initial_point=point, **kwargs))
 
     def _initial_point(self, random_seed: Any = None) -> dict[str, Any]:
         point: dict[str, Any] = pm.model.core.Point(
@@ -113,10 +130,27 @@ class KeptModel:
         """Give a trace of PyMC's that computes what is recorded of a point."""
         names = None if variables is None else tuple(str(v.name) for v in variables)
         trace: NDArray = self.once(
-            ("recorder", names),
+            ("recorder", names, shapes_of(point)),
             lambda: NDArray(model=self.model, vars=variables, test_point=point),
         )
         return trace
+
+
+def shapes_of(point: Mapping[str, Any]) -> Hashable:
+    """Give the shapes within a point, which may depend on a value of `pymc.Data`."""
+    return tuple((name, np.shape(value)) for name, value in sorted(point.items()))
+
+
+def _data_of(model: pm.Model) -> dict[str, Any]:
+    return {v.name: v.get_value() for v in model.data_vars if hasattr(v, "set_value")}
+
+
+def _remember(values: OrderedDict[str, Any], key: str, value: Any, most: int) -> None:
+    """Put a value last, and those that were not asked for longest out."""
+    values[key] = value
+    values.move_to_end(key)
+    while len(values) > most:
+        values.popitem(last=False)
 
 
 def by_value(named: Any) -> bytes | None:
@@ -155,13 +189,9 @@ def keep_model(run: Run, packed: bytes) -> KeptModel:
         The model.
     """
     with _lock:
-        kept = _kept.get(run.structure)
-        if kept is None:
-            kept = _kept[run.structure] = KeptModel(unpack_model(packed), run.model)
-        _kept.move_to_end(run.structure)
+        kept = _kept.get(run.structure) or KeptModel(unpack_model(packed), run.model)
         most = max(1, int(dask.config.get("cloudposterior.cluster.kept-models")))
-        while len(_kept) > most:
-            _kept.popitem(last=False)
+        _remember(_kept, run.structure, kept, most)
     return kept
 
 

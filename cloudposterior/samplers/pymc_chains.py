@@ -25,7 +25,7 @@ from pymc.util import get_state_from_generator, random_generator_from_state
 
 from cloudposterior.samplers import pymc as sampler_pymc
 from cloudposterior.samplers.doors import doors
-from cloudposterior.samplers.kept import KeptModel, by_value, keep_model
+from cloudposterior.samplers.kept import KeptModel, by_value, keep_model, shapes_of
 from cloudposterior.samplers.protocol import Budget, Run, Segment, State
 from cloudposterior.samplers.seeds import unpacked_seed
 from cloudposterior.samplers.surroundings import Said, said_kept, settings_of
@@ -264,13 +264,13 @@ def _as_prepared(taken: dict[str, Any], said: list[Said]) -> _Prepared:
 
 
 def _instantiated(kept: KeptModel, step: Callable[..., Any], model: Any, **kwargs: Any) -> Any:
-    """Give the step methods that PyMC assigned: compiled once, and each time in their first state."""
+    """Give the step methods that PyMC assigned, compiled once, in their first state."""
     selected, point = kwargs["selected_steps"], kwargs["initial_point"]
     options = by_value(
         {
             "settings": kwargs["step_kwargs"],
             "compiling": kwargs.get("compile_kwargs"),
-            "shapes": {name: np.shape(value) for name, value in point.items()},
+            "shapes": shapes_of(point),
         }
     )
     if kwargs["steps"] or options is None:
@@ -291,7 +291,11 @@ def _instantiated(kept: KeptModel, step: Callable[..., Any], model: Any, **kwarg
 
 
 def _set_up(prepared: _Prepared, chain: int) -> _Held:
-    """Do with a step method what PyMC does before the first draw of a chain."""
+    """Do with a step method what PyMC does before the first draw of a chain.
+
+    In a process of its own a chain goes on from where a user's step method stands; only a single
+    chain, which PyMC draws in its own process, begins anew.
+    """
     step = prepared.step
     _put_back(step, prepared.initial)
     tune = prepared.plan.tune
@@ -301,11 +305,12 @@ def _set_up(prepared: _Prepared, chain: int) -> _Held:
         step.setup_chain(generator, tune, prepared.total - tune)
     else:
         step.set_rng(generator)
-    step.tune = bool(tune)
-    if hasattr(step, "reset_tuning"):
-        step.reset_tuning()
-    if hasattr(step, "iter_count"):
-        step.iter_count = 0
+    if len(prepared.points) == 1:
+        step.tune = bool(tune)
+        if hasattr(step, "reset_tuning"):
+            step.reset_tuning()
+        if hasattr(step, "iter_count"):
+            step.iter_count = 0
     return _Held(prepared.points[chain], _taken_down(step))
 
 

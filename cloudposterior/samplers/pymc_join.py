@@ -20,6 +20,7 @@ from pymc.sampling.parallel import Draw
 from pymc.stats.convergence import log_warning_stats, log_warnings, run_convergence_checks
 from xarray import DataTree
 
+from cloudposterior.errors import ClusterError
 from cloudposterior.posterior import from_tree, to_tree
 from cloudposterior.samplers.chain_tree import segments_of, tree_of
 from cloudposterior.samplers.protocol import Segment
@@ -28,7 +29,7 @@ from cloudposterior.samplers.surroundings import say
 __all__ = ["PyMCJoin"]
 
 
-class _Arrived(NDArray):
+class _Arrived(NDArray):  # type: ignore[misc]
     """A chain's draws, in their place within the arrays of all chains."""
 
     shown: int | None = None
@@ -46,7 +47,7 @@ class _Arrived(NDArray):
 
     def _slice(self, idx: slice) -> NDArray:
         sliced: NDArray = super()._slice(idx)
-        sliced.shown = self.shown  # type: ignore[attr-defined]
+        sliced.shown = self.shown
         return sliced
 
 
@@ -81,11 +82,20 @@ class PyMCJoin:
             come.
         held : Any, optional
             What the sampler holds of the chain at the segment's end, for traces that keep it.
+
+        Raises
+        ------
+        ClusterError
+            If draws before the segment are missing.
         """
         if self._plan is None:
             self._begin(segment)
         here = self._drawn[segment.chain]
-        if not segment.first <= here < segment.first + segment.draws:
+        if segment.first > here:
+            raise ClusterError(
+                f"draws {here} to {segment.first} of chain {segment.chain} did not arrive; run again"
+            )
+        if here >= segment.first + segment.draws:
             return
         if self._call["trace"] is None and self._call["callback"] is None:
             self._fill(segment, slice(here - segment.first, segment.draws))

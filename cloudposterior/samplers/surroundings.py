@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import pytensor
 from threadpoolctl import threadpool_limits
 
-from cloudposterior.errors import warn
+from cloudposterior.errors import ClusterError, warn
 from cloudposterior.samplers.doors import COMPILING, doors
 
 __all__ = ["Said", "one_thread", "said_kept", "say", "settings_of"]
@@ -29,6 +29,11 @@ def settings_of(settings: Mapping[str, str]) -> Iterator[None]:
     """Compile with the settings of PyTensor that the client has.
 
     They are the whole process's: nobody else compiles meanwhile.
+
+    Raises
+    ------
+    ClusterError
+        If one of them cannot be changed once PyTensor is loaded.
     """
     config = pytensor.config
     with COMPILING:
@@ -37,8 +42,20 @@ def settings_of(settings: Mapping[str, str]) -> Iterator[None]:
             for name, value in settings.items()
             if hasattr(config, name) and str(getattr(config, name)) != value
         }
-        with config.change_flags(**other):
+        flags = config.change_flags(**other)
+        try:
+            flags.__enter__()
+        except Exception as error:
+            here = ", ".join(f"{name}={getattr(config, name)!r}" for name in other)
+            wanted = ",".join(f"{name}={value}" for name, value in other.items())
+            raise ClusterError(
+                f"this worker runs with other settings of PyTensor than the client ({here}), and "
+                f"they cannot be changed by now: start it with PYTENSOR_FLAGS={wanted!r}"
+            ) from error
+        try:
             yield
+        finally:
+            flags.__exit__()
 
 
 def _parsed(value: str, now: object) -> object:
@@ -71,7 +88,7 @@ def said_kept(said: list[Said]) -> Iterator[None]:
     def by_others(record: logging.LogRecord) -> bool:
         return record.thread != here
 
-    def warned(_: Callable[..., None], message: Any, category: Any = None, *a: Any, **k: Any) -> None:
+    def warned(_: Any, message: Any, category: Any = None, *args: Any, **kwargs: Any) -> None:
         kind = type(message) if isinstance(message, Warning) else category or UserWarning
         said.append((kind, str(message)))
 
@@ -98,11 +115,11 @@ def say(said: Iterable[Said], *, quiet: bool) -> None:
     quiet : bool
         Whether to log nothing; PyMC warns in any case.
     """
-    for kind, *rest in said:
-        if isinstance(kind, type):
-            warn(kind, rest[0])
+    for one in said:
+        if len(one) == 2:
+            warn(*one)
         elif not quiet:
-            logging.getLogger(kind).log(*rest)
+            logging.getLogger(one[0]).log(*one[1:])
 
 
 _threads = threading.Lock()

@@ -74,16 +74,16 @@ class WholeChains:
         said: list[Said] = []
         chain = state.chains[0]
         with ExitStack() as stack:
+            stack.enter_context(kept.lock)
+            kept.use_data(run, model)
+            stack.enter_context(kept.model)
+            stack.enter_context(said_kept(said))
+            stack.enter_context(doors(mcmc, assign_step_methods=_steps_once(kept)))
             if self.sampler == "nutpie":
                 stack.enter_context(_nutpie_doors(kept, run, model, budget))
             else:
-                # they compile and draw in one call, from the model as it is
-                stack.enter_context(kept.lock)
-                kept.use_data(run, model)
+                # they compile and draw in one call
                 stack.enter_context(settings_of(run.settings))
-            stack.enter_context(said_kept(said))
-            stack.enter_context(kept.model)
-            stack.enter_context(doors(mcmc, assign_step_methods=_steps_once(kept)))
             result = self._sample(kept, run, chain)
         segment = Segment(chain, 0, 1, to_tree(result), [], tuple(said))
         # one that was stopped begins anew, for whoever else wants it
@@ -113,7 +113,7 @@ def _steps_once(kept: KeptModel) -> Callable[..., Any]:
     """Assign step methods once a model: it differentiates the model each time."""
 
     def assign(step: Callable[..., Any], model: Any, given: Any = None, **kwargs: Any) -> Any:
-        with kept.lock, COMPILING:
+        with COMPILING:
             if given is not None:
                 return step(model, given, **kwargs)
             provided, selected = kept.once("steps", lambda: step(model, None, **kwargs))
@@ -126,32 +126,33 @@ def _nutpie_doors(kept: KeptModel, run: Run, packed: bytes, budget: Budget) -> A
     """Let nutpie compile a model once in this process, and stop when it is told to."""
 
     def compile_model(compile_it: Callable[..., Any], model: Any, **kwargs: Any) -> Any:
-        with kept.lock, settings_of(run.settings):
-            kept.use_data(run, packed)
+        with settings_of(run.settings):
             options = by_value({k: v for k, v in kwargs.items() if v is not None})
             if options is None:
                 return compile_it(model, **kwargs)
             compiled, data_of = kept.once(
                 ("nutpie", options), lambda: (compile_it(model, **kwargs), run.model)
             )
-            if data_of == run.model:
-                return compiled
-            return compiled.with_data(**_data(model))
+        return compiled if data_of == run.model else compiled.with_data(**kept.data)
 
     def sample(draw: Callable[..., Any], compiled: Any, **kwargs: Any) -> Any:
         kwargs.update(blocking=False, progress_bar=False)
         kwargs.pop("progress_callback", None)
         sampler = draw(compiled, **kwargs)
-        while True:
-            try:
-                return sampler.wait(timeout=0.1)
-            except TimeoutError:
-                if budget.stopped():
-                    return sampler.abort()
+        # it holds all that it needs
+        with kept.lent():
+            drawn = _wait(sampler, budget)
+        kept.use_data(run, packed)
+        return drawn
 
     nutpie = importlib.import_module("nutpie")
     return doors(nutpie, compile_pymc_model=compile_model, sample=sample)
 
 
-def _data(model: Any) -> dict[str, Any]:
-    return {v.name: v.get_value() for v in model.data_vars if hasattr(v, "set_value")}
+def _wait(sampler: Any, budget: Budget) -> Any:
+    while True:
+        try:
+            return sampler.wait(timeout=0.1)
+        except TimeoutError:
+            if budget.stopped():
+                return sampler.abort()

@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]
+import cloudpickle
 import numpy as np
 from pytensor.compile.builders import OpFromGraph
 from pytensor.compile.ops import FromFunctionOp
@@ -80,6 +80,8 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
             return _reduce_inner_graph(obj)
         if isinstance(obj, AnyModel):
             return _reduce_model(obj)
+        if isinstance(obj, np.ndarray) and _loses_attributes(obj):
+            return _reduce_array(obj)
         return super().reducer_override(obj)
 
 
@@ -148,6 +150,25 @@ def _with_state(obj: Any, changed: dict[str, Any], dropped: str = "") -> Any:
         return reduced
     state = {k: v for k, v in {**reduced[2], **changed}.items() if k != dropped}
     return reduced[0], reduced[1], state, *reduced[3:]
+
+
+def _loses_attributes(array: np.ndarray[Any, Any]) -> bool:
+    """Tell an array of a subclass that has attributes and leaves pickling to numpy."""
+    ways = "__reduce__", "__reduce_ex__", "__setstate__"
+    inherited = all(getattr(type(array), way) is getattr(np.ndarray, way) for way in ways)
+    return inherited and bool(getattr(array, "__dict__", None))
+
+
+def _reduce_array(array: np.ndarray[Any, Any]) -> Any:
+    reduced: Any = array.__reduce__()
+    make, arguments, state = reduced
+    return make, arguments, (state, vars(array)), None, None, _set_array
+
+
+def _set_array(array: np.ndarray[Any, Any], whole: tuple[Any, dict[str, Any]]) -> None:
+    state, attributes = whole
+    array.__setstate__(state)
+    vars(array).update(attributes)
 
 
 class _Scalars:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.config
+import pytensor
 import pytest
 from distributed import Client, LocalCluster
 
@@ -127,6 +128,22 @@ def two_workers() -> Iterator[Client]:
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def quick_compiling() -> Iterator[None]:
+    """Run functions as they are written down: tiny models take longer to compile than to draw."""
+    with pytensor.config.change_flags(mode="FAST_COMPILE", numba__fastmath=False):
+        yield
+
+
+@pytest.fixture
+def cut_small() -> Iterator[None]:
+    """Hand draws over after every few of them."""
+    with dask.config.set(
+        {"cloudposterior.cluster.first-segment": "1ms", "cloudposterior.cluster.segment": "30ms"}
+    ):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pymc as pm
@@ -88,11 +88,11 @@ class Walk(BlockedStep):
     """A step method of the user's, with what it learns in attributes that no state names."""
 
     name = "walk"
-    stats_dtypes_shapes = {"tune": (bool, []), "width": (np.float64, [])}
+    stats_dtypes_shapes: ClassVar[Any] = {"tune": (bool, []), "width": (np.float64, [])}
 
-    def __init__(self, vars: Any, model: Any = None, rng: Any = None, **_: Any) -> None:
+    def __init__(self, variables: Any, model: Any = None, rng: Any = None, **_: Any) -> None:
         model = pm.modelcontext(model)
-        self.vars = list(vars)
+        self.vars = list(variables)
         self._logp = model.compile_logp()
         self.rng = np.random.default_rng(rng)
         self.tune = True
@@ -125,5 +125,3 @@ class Warier(pm.Metropolis):
         # what it saw changes what it does
         self.scaling = self.scaling * (1.0 + 0.01 * np.tanh(np.mean(self.visited)))
         return super().astep(q0)
-
-

@@ -33,8 +33,7 @@ SHORT: Options = {
 
 def on_cluster(model: pm.Model, client: Any, **options: Any) -> Any:
     """Sample on a cluster, with no cache in between."""
-    with client.as_current():  # TODO until drive names its loop
-        return cp.sample(model, cluster=client, cache=False, **{**SHORT, **options})
+    return cp.sample(model, cluster=client, cache=False, **{**SHORT, **options})
 
 
 def plain(model: pm.Model, **options: Any) -> Any:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import dask.config
 import numpy as np
 import pymc as pm
-import pytensor
 import pytest
 from distributed import Client
 from pymc.step_methods.compound import CompoundStep
@@ -19,22 +17,6 @@ from . import models
 from .sameness import PYMC_5, SHORT, Options, assert_same_result, on_cluster, plain
 
 pytestmark = pytest.mark.usefixtures("quick_compiling", "cut_small")
-
-
-@pytest.fixture
-def quick_compiling() -> Iterator[None]:
-    """Run functions as they are written down: tiny models take longer to compile than to draw."""
-    with pytensor.config.change_flags(mode="FAST_COMPILE", numba__fastmath=False):
-        yield
-
-
-@pytest.fixture
-def cut_small() -> Iterator[None]:
-    """Hand draws over after every few of them."""
-    with dask.config.set(
-        {"cloudposterior.cluster.first-segment": "1ms", "cloudposterior.cluster.segment": "30ms"}
-    ):
-        yield
 
 
 def check(build: Callable[[], pm.Model], client: Client, given: Any = None, **options: Any) -> None:
@@ -90,13 +72,14 @@ def test_step_that_is_given_draws_as_plain(name: str, two_workers: Client) -> No
     check(models.normal, two_workers, lambda model: {"step": STEPS[name](model)})
 
 
-def test_step_that_was_used_before_draws_as_plain(two_workers: Client) -> None:
+@pytest.mark.parametrize("chains", [1, 2])
+def test_step_that_was_used_before_draws_as_plain(chains: int, two_workers: Client) -> None:
     def used(model: pm.Model) -> Options:
         step = pm.Metropolis(model.value_vars, model=model, tune_interval=3)
         plain(model, step=step, cores=1)
         return {"step": step}
 
-    check(models.normal, two_workers, used)
+    check(models.normal, two_workers, used, chains=chains)
 
 
 def test_step_of_a_population_draws_as_plain(two_workers: Client) -> None:
@@ -140,8 +123,10 @@ OPTIONS: dict[str, Options] = {
 }
 
 
-# said of one draw by plain PyMC, too
+# said by plain PyMC, too
 @pytest.mark.filterwarnings("ignore:Found chain dimension to be longer than draw:UserWarning")
+@pytest.mark.filterwarnings("ignore:More chains .* than draws:UserWarning")
+@pytest.mark.filterwarnings("ignore:A list or tuple of random_seed no longer:UserWarning")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_option_draws_as_plain(name: str, two_workers: Client) -> None:
     check(models.normal, two_workers, **OPTIONS[name])
@@ -192,4 +177,3 @@ def test_draws_arrive_in_parts(
         on_cluster(models.normal(), two_workers)
     assert len(parts) >= 6
     assert sum(parts) == SHORT["chains"] * (SHORT["tune"] + SHORT["draws"])
-

@@ -414,7 +414,7 @@ def simulator() -> pm.Model:
     return model
 
 
-def deep(depth: int = 400) -> pm.Model:
+def deep(depth: int = 200) -> pm.Model:
     with pm.Model() as model:
         total = pm.Normal("x")
         for _ in range(depth):
@@ -482,7 +482,7 @@ def steps() -> dict[str, tuple[pm.Model, Any]]:
             "own": Jump([model.rvs_to_values[model["b"]]]),
             "used": pm.NUTS(),
         }
-        made["compound"] = pm.CompoundStep([made["slice"].methods[0], made["hmc"]])
+        made["compound"] = pm.CompoundStep([made["slice"].methods[0], made["demetropolis"]])
         made["untuned"] = pm.Metropolis([model["b"]])
         walk(made["used"], model)
         made["untuned"].tune = False

@@ -1,0 +1,91 @@
+"""What tasks do on a worker beside drawing: threads, errors, and being stopped."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import Client
+from threadpoolctl import threadpool_info
+
+from cloudposterior.cluster import tasks
+from cloudposterior.cluster.drive import Drive
+from cloudposterior.errors import ChainError
+from cloudposterior.samplers.protocol import Segment, State
+from cloudposterior.samplers.surroundings import one_thread
+from tests.cluster.stubs import Counting, Panic, run_of
+
+
+def pools() -> list[int]:
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return [int(pool["num_threads"]) for pool in threadpool_info()]
+
+
+class Threads(Counting):
+    """One draw: the most threads that any library may use."""
+
+    def advance(self, model: bytes, run: Any, state: State, budget: Any) -> Any:
+        segment = Segment(0, 0, 1, {"x": np.array([max(pools(), default=1)])}, [])
+        return replace(state, drawn=state.total), [segment]
+
+
+def test_task_is_held_to_one_thread(two_workers: Client) -> None:
+    taken: list[Segment] = []
+    drive = Drive(two_workers, Threads(), b"", run_of("threads"), name="stub-sample")
+    drive.draw([(0,)], lambda segment, state: taken.append(segment))
+    assert taken[0].samples["x"].tolist() == [1]
+
+
+def test_threads_are_given_back_by_the_last_one_to_leave() -> None:
+    before = pools()
+    inside, leave = threading.Barrier(2), threading.Event()
+    seen = []
+
+    def other() -> None:
+        with one_thread():
+            inside.wait(30)
+            leave.wait(30)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with one_thread():
+        inside.wait(30)
+    seen = pools()
+    leave.set()
+    thread.join()
+    assert set(seen) <= {1}
+    assert pools() == before
+
+
+def test_segment_that_was_told_to_stop_beforehand_draws_nothing() -> None:
+    state = State((0,), 0, 30)
+    tasks.stop([""])  # the key of what runs in no task
+    try:
+        assert tasks.advance(Counting(), b"", run_of("stopped"), state, 1.0) == (state, [])
+    finally:
+        tasks._stopped.clear()
+
+
+def test_finished_chain_draws_nothing() -> None:
+    state = State((0,), 30, 30)
+    assert tasks.advance(Counting(), b"", run_of("finished"), (state, []), 1.0) == (state, [])
+
+
+def test_whatever_a_sampler_raises_is_an_exception() -> None:
+    sampler = Counting(fails=((3, 0, Panic),))
+    with pytest.raises(ChainError, match="chain 3 failed on this process: Panic: scripted"):
+        tasks.advance(sampler, b"", run_of("panic"), State((3,), 0, 30), 1.0)
+
+
+def test_chain_error_travels_with_its_notes() -> None:
+    import pickle
+
+    error = ChainError((1, 2), "tcp://10.0.0.1:1234", "ValueError: no")
+    error.add_note("where it happened")
+    arrived = pickle.loads(pickle.dumps(error))
+    assert str(arrived) == str(error) == "chains 1, 2 failed on tcp://10.0.0.1:1234: ValueError: no"
+    assert (arrived.chains, arrived.worker) == ((1, 2), "tcp://10.0.0.1:1234")
+    assert arrived.__notes__ == ["where it happened"]
