@@ -37,9 +37,9 @@ def _checked(model: object) -> pm.Model:
     raise TypeError(f"cloudposterior takes a pymc.Model, got {type(model).__name__}{hint}")
 
 
-def _place(cluster: Any, keep_chains: bool) -> Place:
+def _place(cluster: Any, *, keep_chains: bool, progress: bool) -> Place:
     check_cluster(cluster)
-    return Here() if cluster is None else OnCluster(cluster, keep_chains)
+    return Here() if cluster is None else OnCluster(cluster, keep_chains, progress)
 
 
 class cloud:  # noqa: N801  (a context manager, named as it reads)
@@ -70,6 +70,9 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
     keep_chains : bool, default False
         If chains fail on a cluster, return those that did not, with a warning. Else the first
         failure is raised.
+    progress : bool, default True
+        Show how a run on a cluster stands: a table in a terminal, lines of text elsewhere.
+        ``progressbar=False`` and ``quiet=True`` of `pymc.sample` silence it, too.
 
     Raises
     ------
@@ -131,9 +134,10 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         cache: CacheChoice = None,
         overwrite: bool = False,
         keep_chains: bool = False,
+        progress: bool = True,
     ) -> None:
         self.model = _checked(model)
-        self._place = _place(cluster, keep_chains)
+        self._place = _place(cluster, keep_chains=keep_chains, progress=progress)
         self._cache = _cache(cache)
         self._overwrite = overwrite
 
@@ -199,6 +203,7 @@ def sample(
     cache: CacheChoice = None,
     overwrite: bool = False,
     keep_chains: bool = False,
+    progress: bool = True,
     **kwargs: Any,
 ) -> Any:
     """Sample a model through the cache and on a cluster, without swapping anything.
@@ -214,6 +219,8 @@ def sample(
     cache : {"memory", "disk"}, str, pathlib.Path, bool or Cache, optional
         As for `cloud`.
     overwrite, keep_chains : bool, default False
+        As for `cloud`.
+    progress : bool, default True
         As for `cloud`.
 
     Returns

@@ -13,6 +13,7 @@ __all__ = [
     "CloudPosteriorError",
     "ClusterError",
     "ClusterWarning",
+    "DisplayWarning",
     "ShippingError",
     "TokenError",
     "TokenWarning",
@@ -78,6 +79,10 @@ class CacheWarning(UserWarning):
 
 class ClusterWarning(UserWarning):
     """Something of a cluster went wrong that costs no result."""
+
+
+class DisplayWarning(UserWarning):
+    """How a run stands cannot be shown; the run itself goes on."""
 
 
 class TokenWarning(UserWarning):

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-__all__ = ["TOPIC", "ChainReport", "Event", "Phase", "RunStarted", "from_message", "to_message"]
+__all__ = [
+    "TOPIC",
+    "ChainReport",
+    "Event",
+    "Phase",
+    "RunStarted",
+    "StopAsked",
+    "from_message",
+    "to_message",
+]
 
 TOPIC = "cloudposterior"
 """Under which events are logged in Dask (`Worker.log_event`, `Client.log_event`)."""
@@ -95,10 +104,17 @@ class Phase:
     detail: str = ""
 
 
-_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (RunStarted, ChainReport, Phase)}
+@dataclass(frozen=True)
+class StopAsked:
+    """Somebody who has the link to a run asks on the dashboard for its end."""
 
 
-Event = RunStarted | ChainReport | Phase
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (RunStarted, ChainReport, Phase, StopAsked)
+}
+
+
+Event = RunStarted | ChainReport | Phase | StopAsked
 
 
 def to_message(run: str, event: Event) -> dict[str, Any]:

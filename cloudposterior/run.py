@@ -159,7 +159,10 @@ def _run_and_keep(
     tree = to_tree(result)
     lack = call.missing(tree)
     if lack is not None:
-        tell(CacheWarning, f"sampling was interrupted ({lack}): what there is is returned, and not cached")
+        tell(
+            CacheWarning,
+            f"sampling was interrupted ({lack}): what there is is returned, and not cached",
+        )
         return result
     result.attrs["cloudposterior_token"] = request.token
     try:

@@ -7,9 +7,9 @@ place for the next. Nothing but keys passes through the scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dask.config
 from dask.utils import parse_timedelta
@@ -28,6 +28,7 @@ _PART_BYTES = 8 * 2**20
 """A graph of more is warned about by Dask, and a scheduler takes many small messages better."""
 
 _AHEAD = 2
+_LOOK_UP_S = 0.1
 
 
 @dataclass(eq=False)
@@ -98,9 +99,10 @@ class Drive:
         groups: Iterable[tuple[int, ...]],
         take: Callable[[Segment, State], None],
         *,
+        watch: Callable[[], bool] = lambda: False,
         go_on: bool = False,
     ) -> dict[tuple[int, ...], Exception]:
-        """Draw chains to their end.
+        """Draw chains to their end, or until they are stopped.
 
         Parameters
         ----------
@@ -108,6 +110,9 @@ class Drive:
             The chains, those that advance together in one tuple.
         take : callable
             Called with each segment and the state at its end, chain by chain in order.
+        watch : callable
+            Called some ten times a second while there is nothing to take in; once it says True
+            the chains end with the next draw.
         go_on : bool
             Whether the other chains go on when one fails.
 
@@ -129,7 +134,7 @@ class Drive:
                 self._begin(chains, priority=-number)
             first = [future for line in self._lines for future in line.pending]
             completed = as_completed(first, loop=self._client.loop)
-            for batch in completed.batches():
+            for batch in _batches(completed, watch):
                 for line in self._take(batch, take):
                     if line.error is not None and not go_on:
                         raise line.error
@@ -138,7 +143,10 @@ class Drive:
                     elif line.error is None:
                         # those that were submitted ahead find a finished chain
                         self._forget(line)
-            self._check_ended()
+            if completed.is_empty():
+                self._check_ended()
+            else:
+                self._stop(take)
         except KeyboardInterrupt:
             self._stop(take)
             raise
@@ -223,10 +231,12 @@ class Drive:
         """End the segments that are being drawn, and take in what they drew."""
         from distributed import wait
 
+        # a chain that still compiles has nothing to hand over
         running = [
-            line.pending[0]
+            future
             for line in self._lines
-            if line.pending and not line.ended and line.begun.status == "finished"
+            if not line.ended and line.begun.status == "finished"
+            for future in line.pending
         ]
         if not running:
             return
@@ -255,6 +265,20 @@ class Drive:
         self._of.clear()
 
 
+def _batches(completed: Any, watch: Callable[[], bool]) -> Iterator[list[Future]]:
+    """Give futures as they end; stop when they all have, or `watch` says so."""
+    while not completed.is_empty():
+        if watch():
+            return
+        batch = completed.next_batch(block=False)
+        if batch:
+            yield batch
+            continue
+        with completed.thread_condition:
+            if not completed.has_ready():
+                completed.thread_condition.wait(_LOOK_UP_S)
+
+
 def _words(chains: tuple[int, ...]) -> str:
     return f"chain {chains[0]}" if len(chains) == 1 else f"chains {chains[0]} to {chains[-1]}"
 
@@ -270,7 +294,7 @@ def _error(chains: tuple[int, ...], future: Future) -> Exception:
         return ChainError(
             chains,
             str(where),
-            f"its worker died, {error.allowed_failures + 1} times; most often it was out of memory: "
+            f"its worker died, {error.allowed_failures + 1} times; most often for want of memory: "
             "give workers more (cp.cluster_options tells how much), and look into their logs",
         )
     return error if isinstance(error, Exception) else ChainError(chains, "a worker", repr(error))

@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import uuid
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,15 @@ from cloudposterior.cluster.drive import Drive
 from cloudposterior.cluster.partial import FinishedChains, finished_chains
 from cloudposterior.cluster.workers import check_workers, wait_for_workers
 from cloudposterior.errors import ClusterWarning, tell
+from cloudposterior.events import Phase
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.seed import recorded_seed
 from cloudposterior.posterior import is_posterior
+from cloudposterior.progress.display import choose_display
+from cloudposterior.progress.feed import events_of
+from cloudposterior.progress.table import RunTable
+from cloudposterior.progress.view import RunView
 from cloudposterior.samplers.protocol import Run, Sampler, Segment, State
 from cloudposterior.samplers.pymc import sampler_packages
 from cloudposterior.samplers.pymc_chains import PyMCChains
@@ -53,10 +58,13 @@ class OnCluster:
         As `connect.open_client` takes it.
     keep_chains : bool
         Whether chains that are whole are returned when others fail.
+    progress : bool
+        Whether it is shown how a run stands.
     """
 
     cluster: Any
     keep_chains: bool = False
+    progress: bool = True
 
     def run(
         self, call: SampleCall, request: Request | None, cache: Cache | None, *, fresh: bool
@@ -91,7 +99,11 @@ class OnCluster:
         ChainError
             If a chain failed.
         """
-        with open_client(self.cluster, chains=call.chains) as client:
+        with (
+            _view(call, silent=not self.progress) as view,
+            open_client(self.cluster, chains=call.chains) as client,
+        ):
+            view.phase("waiting for workers")
             wait_for_workers(client, tell=print if not call.quiet else _nobody)
             check_workers(client, _PACKAGES)
             sent = request.token if request is not None and not fresh else uuid.uuid4().hex
@@ -110,34 +122,55 @@ class OnCluster:
             _tell_of_start(call, client)
             finished.add_to(join, found)
             groups = [tuple(range(run.chains))] if resolved.together else _each(finished.missing)
+            view.phase("sending the model")
             drive = Drive(client, sampler, pack_model(call.model), run, name=name)
-            # chains that talk to each other are worth nothing alone
-            with nullcontext() if resolved.together else finished.kept_from(join, recorded):
-                return self._result(drive, groups, join, run), recorded
+            with (
+                # chains that talk to each other are worth nothing alone
+                nullcontext() if resolved.together else finished.kept_from(join, recorded),
+                events_of(client, run.key, view.take),
+            ):
+                return self._result(drive, groups, join, run, view), recorded
 
     def forget(self, call: SampleCall, request: Request, cache: Cache) -> None:
         """Discard the chains that runs which failed have left of a request."""
         FinishedChains(cache, request, call.chains).forget()
 
-    def _result(self, drive: Drive, groups: list[tuple[int, ...]], join: Any, run: Run) -> Any:
+    def _result(
+        self, drive: Drive, groups: list[tuple[int, ...]], join: Any, run: Run, view: RunView
+    ) -> Any:
         began = time.perf_counter()
 
         def take(segment: Segment, state: State) -> None:
             join.add(segment, state.held)
+            view.take(Phase("sampling"))
+            view.take(join.report(segment.chain, state))
+            view.watch()
 
+        view.phase("compiling")
         failed: dict[tuple[int, ...], Exception] = {}
         # as PyMC does when it is interrupted: what was drawn is the result
-        with suppress(KeyboardInterrupt):
-            failed = drive.draw(groups, take, go_on=self.keep_chains)
+        try:
+            failed = drive.draw(groups, take, watch=view.watch, go_on=self.keep_chains)
+        except KeyboardInterrupt:
+            view.stop()
         lost = {chain for chains in failed for chain in chains}
         if len(lost) == run.chains:
             raise next(iter(failed.values()))
+        view.phase("gathering")
         result = join.finish(time.perf_counter() - began, without=lost)
         for error in failed.values():
             tell(ClusterWarning, f"{error}; the other chains are returned (keep_chains=True)")
         if is_posterior(result):
             result.attrs["cloudposterior_pytensor_flags"] = _flags(run)
+            if view.stopped:
+                result.attrs["cloudposterior_stopped"] = "before all draws were made"
         return result
+
+
+def _view(call: SampleCall, *, silent: bool) -> RunView:
+    title = f"Sampler Progress: {call.model.name}" if call.model.name else "Sampler Progress"
+    unasked = call.quiet or not call.arguments["progressbar"]
+    return RunView(RunTable("", title, call.chains), choose_display(silent=silent or unasked))
 
 
 def _each(chains: list[int]) -> list[tuple[int, ...]]:

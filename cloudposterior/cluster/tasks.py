@@ -6,13 +6,14 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from cloudposterior.errors import ChainError
-from cloudposterior.samplers.protocol import Budget, Run, Sampler, Segment, State
+from cloudposterior.events import TOPIC, ChainReport, Event, Phase, to_message
+from cloudposterior.samplers.protocol import Budget, Run, Sampler, Segment, State, Tally
 from cloudposterior.samplers.surroundings import one_thread
 
 __all__ = ["advance", "choose_seed", "join_parts", "same", "start", "stop"]
@@ -39,6 +40,8 @@ def choose_seed() -> int:
 
 def start(sampler: Sampler, model: bytes, run: Run, chains: tuple[int, ...]) -> State:
     """Make a chain ready for its first draw."""
+    for chain in chains:
+        _log(run.key, Phase("compiling", chain, _current_worker()))
     with _as_chain_error(chains), one_thread():
         return sampler.start(model, run, chains)
 
@@ -72,7 +75,24 @@ def advance(
     if stopped():
         return state, []
     with _as_chain_error(state.chains), one_thread():
-        return sampler.advance(model, run, state, Budget(seconds, stopped))
+        return sampler.advance(model, run, state, Budget(seconds, stopped, _reporter(run.key)))
+
+
+def _reporter(run: str) -> Callable[[int, int, int, int, Tally], None]:
+    worker = _current_worker()
+
+    def report(chain: int, drawn: int, tune: int, total: int, tally: Tally) -> None:
+        _log(run, ChainReport(chain, worker, drawn, tune, total, **vars(tally)))
+
+    return report
+
+
+def _log(run: str, event: Event) -> None:
+    """Tell whoever listens; a report that gets lost costs nothing but a look."""
+    from distributed import get_worker
+
+    with suppress(ValueError):  # there is no worker
+        get_worker().log_event(TOPIC, to_message(run, event))
 
 
 def stop(keys: Iterable[str]) -> None:

@@ -183,7 +183,7 @@ class RunTable:
         if not 0 <= report.chain < self.chains:
             return
         chain = self._chains[report.chain]
-        chain.worker = report.worker
+        chain.worker = report.worker or chain.worker
         # a chain that was lost with its worker begins again; its bar waits until it has caught up
         if chain.report is None or report.drawn >= chain.report.drawn:
             chain.report = report

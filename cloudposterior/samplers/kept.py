@@ -145,7 +145,7 @@ def _data_of(model: pm.Model) -> dict[str, Any]:
     return {v.name: v.get_value() for v in model.data_vars if hasattr(v, "set_value")}
 
 
-def _remember(values: OrderedDict[str, Any], key: str, value: Any, most: int) -> None:
+def _remember(values: OrderedDict[Any, Any], key: Hashable, value: Any, most: int) -> None:
     """Put a value last, and those that were not asked for longest out."""
     values[key] = value
     values.move_to_end(key)
@@ -172,7 +172,10 @@ def by_value(named: Any) -> bytes | None:
         return None
 
 
-_kept: OrderedDict[str, KeptModel] = OrderedDict()
+_Kind = tuple[str, frozenset[tuple[str, str]]]
+"""A structure, and the settings that PyTensor compiles it with."""
+
+_kept: OrderedDict[_Kind, KeptModel] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -188,14 +191,15 @@ def keep_model(run: Run, packed: bytes) -> KeptModel:
     packed : bytes
         The model.
     """
+    kind = (run.structure, frozenset(run.settings.items()))
     with _lock:
-        kept = _kept.get(run.structure) or KeptModel(unpack_model(packed), run.model)
+        kept = _kept.get(kind) or KeptModel(unpack_model(packed), run.model)
         most = max(1, int(dask.config.get("cloudposterior.cluster.kept-models")))
-        _remember(_kept, run.structure, kept, most)
+        _remember(_kept, kind, kept, most)
     return kept
 
 
 def kept_models() -> list[str]:
     """List the structures that this process keeps, the one used last at the end."""
     with _lock:
-        return list(_kept)
+        return [structure for structure, _ in _kept]

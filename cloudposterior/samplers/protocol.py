@@ -13,7 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["Budget", "Run", "Sampler", "Segment", "State"]
+__all__ = ["REPORT_EVERY_S", "Budget", "Run", "Sampler", "Segment", "State", "Tally"]
+
+REPORT_EVERY_S = 0.25
+"""However fast a chain is, nobody reads faster."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,34 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What is counted of a chain beside its draws, from the first draw on.
+
+    Attributes
+    ----------
+    divergences : int
+        Divergences after tuning.
+    step_size : float or None
+        The present one; None where the sampler has none.
+    gradients : float or None
+        Gradients for each draw, as the mean of the latest draws; None where the sampler has none.
+    elapsed_s : float
+        For how long it was drawn, in seconds.
+    """
+
+    divergences: int = 0
+    step_size: float | None = None
+    gradients: float | None = None
+    elapsed_s: float = 0.0
+
+
+def _nobody(chain: int, drawn: int, tune: int, total: int, tally: Tally) -> None:
+    pass
+
+
+@dataclass(frozen=True)
 class Budget:
-    """How long a segment may take.
+    """How long a segment may take, and who is told how it goes.
 
     Attributes
     ----------
@@ -58,10 +87,14 @@ class Budget:
         The segment ends with the first draw after this time, which makes it at least one draw long.
     stopped : callable
         Tells whether the run was stopped; the segment then ends at once.
+    report : callable
+        Called with the chain, its draws so far, how many of them are for tuning, how many there
+        will be, and what was counted; at most every `REPORT_EVERY_S` seconds, and at a chain's end.
     """
 
     seconds: float
     stopped: Callable[[], bool]
+    report: Callable[[int, int, int, int, Tally], None] = _nobody
     _began: float = field(default_factory=time.perf_counter)
 
     @property
@@ -84,12 +117,15 @@ class State:
         Draws to be made, tuning included.
     held : Any
         What the sampler keeps of it.
+    tally : Tally
+        What was counted.
     """
 
     chains: tuple[int, ...]
     drawn: int
     total: int
     held: Any = None
+    tally: Tally = Tally()
 
     @property
     def finished(self) -> bool:

@@ -29,6 +29,7 @@ from cloudposterior.samplers.kept import KeptModel, by_value, keep_model, shapes
 from cloudposterior.samplers.protocol import Budget, Run, Segment, State
 from cloudposterior.samplers.seeds import unpacked_seed
 from cloudposterior.samplers.surroundings import Said, said_kept, settings_of
+from cloudposterior.samplers.tally import Counter
 from cloudposterior.shipping import unpack_arguments
 
 __all__ = ["Plan", "PyMCChains", "arguments_of_chains"]
@@ -336,17 +337,19 @@ def _draw(prepared: _Prepared, state: State, budget: Budget) -> tuple[State, lis
     most = max(1, _MOST_BYTES // max(1, _bytes_per_draw(plan)))
     trace = _trace(prepared.recorder, min(state.total - state.drawn, most), state.chains[0], step)
     point, drawn = state.held.point, state.drawn
+    counter = Counter(state, plan.tune, budget)
     while drawn < state.total and len(trace) < most:
         if drawn == plan.tune:
             step.stop_tuning()
         point, stats = step.step(point)
         trace.record(point, stats, in_warmup=drawn < plan.tune)
         drawn += 1
+        counter.saw(drawn, stats)
         if budget.spent:
             break
     held = _Held({name: np.array(value) for name, value in point.items()}, _taken_down(step))
     segment = _segment(trace, state.drawn, plan)
-    return replace(state, drawn=drawn, held=held), [segment]
+    return replace(state, drawn=drawn, held=held, tally=counter.tally(drawn)), [segment]
 
 
 def _draw_whole(

@@ -20,10 +20,10 @@ from pymc.sampling.parallel import Draw
 from pymc.stats.convergence import log_warning_stats, log_warnings, run_convergence_checks
 from xarray import DataTree
 
-from cloudposterior.errors import ClusterError
+from cloudposterior.events import ChainReport, Phase
 from cloudposterior.posterior import from_tree, to_tree
 from cloudposterior.samplers.chain_tree import segments_of, tree_of
-from cloudposterior.samplers.protocol import Segment
+from cloudposterior.samplers.protocol import Segment, State
 from cloudposterior.samplers.surroundings import say
 
 __all__ = ["PyMCJoin"]
@@ -82,20 +82,12 @@ class PyMCJoin:
             come.
         held : Any, optional
             What the sampler holds of the chain at the segment's end, for traces that keep it.
-
-        Raises
-        ------
-        ClusterError
-            If draws before the segment are missing.
         """
         if self._plan is None:
             self._begin(segment)
         here = self._drawn[segment.chain]
-        if segment.first > here:
-            raise ClusterError(
-                f"draws {here} to {segment.first} of chain {segment.chain} did not arrive; run again"
-            )
-        if here >= segment.first + segment.draws:
+        # what does not join on is of a run that was interrupted in the middle of a segment
+        if not segment.first <= here < segment.first + segment.draws:
             return
         if self._call["trace"] is None and self._call["callback"] is None:
             self._fill(segment, slice(here - segment.first, segment.draws))
@@ -107,6 +99,11 @@ class PyMCJoin:
             self._traces[segment.chain].record_sampling_state(
                 _Step(self._plan, held.sampling_state)
             )
+
+    def report(self, chain: int, state: State) -> ChainReport | Phase:
+        """Say where a chain stands."""
+        tune = self._plan.tune
+        return ChainReport(chain, "", state.drawn, tune, state.total, **vars(state.tally))
 
     def drawn(self, chain: int) -> int:
         """Count the draws of a chain that have come in, tuning included."""

@@ -16,6 +16,7 @@ from pymc.step_methods.compound import CompoundStep
 
 from cloudposterior.samplers import pymc as sampler_pymc
 from cloudposterior.samplers.doors import doors
+from cloudposterior.samplers.whole_chains import where_it_compiles
 
 __all__ = ["Resolved", "resolve"]
 
@@ -67,8 +68,20 @@ def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
         together = together or any(issubclass(k, PopulationArrayStepShared) for k in selected)
         return provided, selected
 
-    def reached(_: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        raise _ReachedError(kwargs.get("sampler", "pymc"))
+    def compile_it(sampler: str) -> Callable[..., Any]:
+        def reached(*_: Any, **__: Any) -> Any:
+            raise _ReachedError(sampler)
+
+        return reached
+
+    def leave_pymc(step: Callable[..., Any], *args: Any, sampler: str, **kwargs: Any) -> Any:
+        try:
+            place, name = where_it_compiles(sampler)
+        except ImportError:
+            # PyMC says it in its own words
+            return step(*args, sampler=sampler, **kwargs)
+        with doors(place, **{name: compile_it(sampler)}):
+            return step(*args, sampler=sampler, **kwargs)
 
     call = dict(arguments, progressbar=False)
     # PyMC writes into the dictionaries it is given
@@ -77,9 +90,9 @@ def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
         with doors(
             mcmc,
             assign_step_methods=assign,
-            init_nuts=reached,
-            make_initial_point_fns_per_chain=reached,
-            _sample_external_nuts=reached,
+            init_nuts=compile_it("pymc"),
+            make_initial_point_fns_per_chain=compile_it("pymc"),
+            _sample_external_nuts=leave_pymc,
         ):
             sampler_pymc.SAMPLE(call.pop("draws"), **call, **others)
     except _ReachedError as door:

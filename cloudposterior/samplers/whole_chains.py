@@ -7,9 +7,11 @@ Each chain is `pymc.sample` with ``chains=1`` and a seed of its own, whoever the
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 from pymc.sampling import mcmc
@@ -18,12 +20,12 @@ from cloudposterior.posterior import to_tree
 from cloudposterior.samplers import pymc as sampler_pymc
 from cloudposterior.samplers.doors import COMPILING, doors
 from cloudposterior.samplers.kept import KeptModel, by_value, keep_model
-from cloudposterior.samplers.protocol import Budget, Run, Segment, State
+from cloudposterior.samplers.protocol import REPORT_EVERY_S, Budget, Run, Segment, State, Tally
 from cloudposterior.samplers.seeds import chain_seed
 from cloudposterior.samplers.surroundings import Said, said_kept, settings_of
 from cloudposterior.shipping import unpack_arguments
 
-__all__ = ["WholeChains", "arguments_of_whole_chains"]
+__all__ = ["WholeChains", "arguments_of_whole_chains", "where_it_compiles"]
 
 _ONLY_ON_THE_CLIENT = {
     "model",
@@ -45,6 +47,16 @@ _ONLY_ON_THE_CLIENT = {
 def arguments_of_whole_chains(arguments: dict[str, Any]) -> dict[str, Any]:
     """Select what of a call of `pymc.sample` its chains depend on."""
     return {k: v for k, v in arguments.items() if k not in _ONLY_ON_THE_CLIENT}
+
+
+def where_it_compiles(sampler: str) -> tuple[ModuleType, str]:
+    """Give the function, by module and name, that a sampler begins to compile with.
+
+    By then PyMC has checked all arguments, and said what there is to say of them.
+    """
+    if sampler == "nutpie":
+        return importlib.import_module("nutpie"), "compile_pymc_model"
+    return importlib.import_module("pymc.sampling.jax"), "sample_jax_nuts"
 
 
 @dataclass(frozen=True)
@@ -80,10 +92,9 @@ class WholeChains:
             stack.enter_context(said_kept(said))
             stack.enter_context(doors(mcmc, assign_step_methods=_steps_once(kept)))
             if self.sampler == "nutpie":
-                stack.enter_context(_nutpie_doors(kept, run, model, budget))
+                stack.enter_context(_nutpie_doors(kept, run, model, chain, budget, said))
             else:
-                # they compile and draw in one call
-                stack.enter_context(settings_of(run.settings))
+                stack.enter_context(_jax_door(self.sampler, run, said))
             result = self._sample(kept, run, chain)
         segment = Segment(chain, 0, 1, to_tree(result), [], tuple(said))
         # one that was stopped begins anew, for whoever else wants it
@@ -122,10 +133,26 @@ def _steps_once(kept: KeptModel) -> Callable[..., Any]:
     return assign
 
 
-def _nutpie_doors(kept: KeptModel, run: Run, packed: bytes, budget: Budget) -> Any:
+def _jax_door(sampler: str, run: Run, said: list[Said]) -> Any:
+    place, name = where_it_compiles(sampler)
+
+    def sample(sample_it: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        # what was said so far, the client has said already
+        said.clear()
+        # it compiles and draws in one call
+        with settings_of(run.settings):
+            return sample_it(*args, **kwargs)
+
+    return doors(place, **{name: sample})
+
+
+def _nutpie_doors(
+    kept: KeptModel, run: Run, packed: bytes, chain: int, budget: Budget, said: list[Said]
+) -> Any:
     """Let nutpie compile a model once in this process, and stop when it is told to."""
 
     def compile_model(compile_it: Callable[..., Any], model: Any, **kwargs: Any) -> Any:
+        said.clear()
         with settings_of(run.settings):
             options = by_value({k: v for k, v in kwargs.items() if v is not None})
             if options is None:
@@ -138,6 +165,10 @@ def _nutpie_doors(kept: KeptModel, run: Run, packed: bytes, budget: Budget) -> A
     def sample(draw: Callable[..., Any], compiled: Any, **kwargs: Any) -> Any:
         kwargs.update(blocking=False, progress_bar=False)
         kwargs.pop("progress_callback", None)
+        if "progress_callback" in inspect.signature(draw).parameters:
+            # older versions tell nothing from within
+            kwargs["progress_callback"] = _teller(chain, int(kwargs["draws"]), budget)
+            kwargs["progress_rate"] = int(1000 * REPORT_EVERY_S)
         sampler = draw(compiled, **kwargs)
         # it holds all that it needs
         with kept.lent():
@@ -145,8 +176,26 @@ def _nutpie_doors(kept: KeptModel, run: Run, packed: bytes, budget: Budget) -> A
         kept.use_data(run, packed)
         return drawn
 
-    nutpie = importlib.import_module("nutpie")
-    return doors(nutpie, compile_pymc_model=compile_model, sample=sample)
+    place, name = where_it_compiles("nutpie")
+    return doors(place, **{name: compile_model}, sample=sample)
+
+
+def _teller(chain: int, draws: int, budget: Budget) -> Callable[[list[Any]], None]:
+    """Tell of a chain as nutpie does, which calls this from a thread of its own."""
+
+    def tell(chains: list[Any]) -> None:
+        for of in chains:
+            if of.started:
+                tally = Tally(
+                    divergences=int(of.divergences),
+                    step_size=float(of.step_size),
+                    gradients=float(of.latest_num_steps),
+                    elapsed_s=float(of.runtime_ms) / 1000,
+                )
+                total = int(of.total_draws)
+                budget.report(chain, int(of.finished_draws), total - draws, total, tally)
+
+    return tell
 
 
 def _wait(sampler: Any, budget: Budget) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -11,8 +12,9 @@ import xarray as xr
 from pymc.stats.convergence import log_warnings, run_convergence_checks
 from xarray import DataTree
 
+from cloudposterior.events import ChainReport, Phase
 from cloudposterior.posterior import from_tree
-from cloudposterior.samplers.protocol import Segment
+from cloudposterior.samplers.protocol import Segment, State
 from cloudposterior.samplers.surroundings import say
 
 __all__ = ["WholeJoin"]
@@ -56,9 +58,16 @@ class WholeJoin:
             return
         for (group, name), array in self._arrays.items():
             array[segment.chain] = tree[group][name].to_numpy()[0]
+        if segment.chain < min(self._arrived, default=self._chains):
+            # whichever arrives first, the lowest chain's attributes are the result's
+            self._form = _form_of(tree)
         self._arrived.add(segment.chain)
         # one that another client stopped was drawn again
         self._cut_short.pop(segment.chain, None)
+
+    def report(self, chain: int, state: State) -> ChainReport | Phase:
+        """Say where a chain stands."""
+        return Phase("finished" if state.finished else "stopped", chain)
 
     def drawn(self, chain: int) -> int:
         """Say whether a chain has come in, as 1 or 0."""
@@ -87,10 +96,7 @@ class WholeJoin:
                 if variable.dims[:1] == ("chain",):
                     shape = (self._chains, *variable.shape[1:])
                     self._arrays[group, str(name)] = np.empty(shape, variable.dtype)
-        self._form = DataTree.from_dict(
-            {name: _without_draws(child.to_dataset()) for name, child in tree.children.items()}
-        )
-        self._form.attrs = dict(tree.attrs)
+        self._form = _form_of(tree)
         self._shapes = {key: array.shape[1:] for key, array in self._arrays.items()}
 
     def _fits(self, tree: DataTree) -> bool:
@@ -120,6 +126,11 @@ class WholeJoin:
         for child in tree.children.values():
             if "sampling_time" in child.attrs:
                 child.attrs["sampling_time"] = elapsed_s
+            if "inference_library_settings" in child.attrs:
+                # those of nutpie, in JSON
+                settings = json.loads(child.attrs["inference_library_settings"])
+                settings["num_chains"] = child.sizes.get("chain", self._chains)
+                child.attrs["inference_library_settings"] = json.dumps(settings)
         result = from_tree(tree)
         if self._checks:
             found = run_convergence_checks(result, self._model)
@@ -175,6 +186,14 @@ def _draws(tree: DataTree) -> int:
             gone = variable.isnull().all(inner).to_numpy()[:made]
             made = int(np.argmax(gone)) if gone.any() else made
     return int(made)
+
+
+def _form_of(tree: DataTree) -> DataTree:
+    form = DataTree.from_dict(
+        {name: _without_draws(child.to_dataset()) for name, child in tree.children.items()}
+    )
+    form.attrs = dict(tree.attrs)
+    return form
 
 
 def _without_draws(dataset: xr.Dataset) -> xr.Dataset:

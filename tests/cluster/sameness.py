@@ -57,6 +57,7 @@ def assert_same_dataset(ours: xr.Dataset, theirs: xr.Dataset, group: str = "") -
     for name, expected in theirs.variables.items():
         got, where = ours.variables[name], f"{group}/{name}"
         assert got.dims == expected.dims, where
+        assert got.shape == expected.shape, where
         assert got.dtype == expected.dtype, where
         assert got.attrs == expected.attrs, where
         if name not in TIMES:
@@ -66,6 +67,8 @@ def assert_same_dataset(ours: xr.Dataset, theirs: xr.Dataset, group: str = "") -
 
 def same_values(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     """Tell whether two arrays hold the same bits; any NaN is like any other."""
+    if one.dtype.hasobject:
+        return one.shape == other.shape and [*map(str, one.flat)] == [*map(str, other.flat)]
     return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
 
 
@@ -75,3 +78,23 @@ def without_times(attributes: Any) -> Options:
         for name, value in attributes.items()
         if name not in ATTRIBUTES_OF_A_RUN and not name.startswith("cloudposterior_")
     }
+
+
+def compilations(client: Any) -> int:
+    """Count how often PyTensor has compiled a function on the workers, since the first call."""
+    return sum(client.run(_count_compilations).values())
+
+
+def _count_compilations() -> int:
+    from pytensor.compile import FunctionMaker
+
+    if not hasattr(FunctionMaker, "compilations"):
+        make = FunctionMaker.__init__
+
+        def counted(self: Any, *args: Any, **kwargs: Any) -> None:
+            FunctionMaker.compilations += 1
+            make(self, *args, **kwargs)
+
+        FunctionMaker.compilations = 0
+        FunctionMaker.__init__ = counted
+    return int(FunctionMaker.compilations)

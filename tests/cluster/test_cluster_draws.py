@@ -21,7 +21,7 @@ from cloudposterior.samplers.kept import kept_models
 from cloudposterior.samplers.pymc_join import PyMCJoin
 
 from . import models
-from .sameness import SHORT, Options, assert_same_result, on_cluster, plain
+from .sameness import SHORT, Options, assert_same_result, compilations, on_cluster, plain
 
 Build = Callable[..., pm.Model]
 
@@ -150,26 +150,6 @@ def test_settings_that_a_worker_cannot_take_are_named(tmp_path: Path) -> None:
         on_cluster(models.regression(), client)
 
 
-def count_compilations() -> int:
-    """Count, on a worker and from the first call on, how often PyTensor compiles a function."""
-    from pytensor.compile import FunctionMaker
-
-    if not hasattr(FunctionMaker, "compilations"):
-        make = FunctionMaker.__init__
-
-        def counted(self: Any, *args: Any, **kwargs: Any) -> None:
-            FunctionMaker.compilations += 1
-            make(self, *args, **kwargs)
-
-        FunctionMaker.compilations = 0
-        FunctionMaker.__init__ = counted
-    return int(FunctionMaker.compilations)
-
-
-def compilations(client: Client) -> int:
-    return sum(client.run(count_compilations).values())
-
-
 CHANGES: dict[str, Options] = {
     "seed": {"random_seed": 6},
     "draws": {"draws": 31, "tune": 7},
@@ -183,7 +163,6 @@ CHANGES: dict[str, Options] = {
 
 @pytest.mark.usefixtures("quick_compiling")
 def test_nothing_is_compiled_twice(two_threads: Client) -> None:
-    compilations(two_threads)
     first = compilations(two_threads)
     on_cluster(models.regression(), two_threads)
     before = compilations(two_threads)
@@ -198,7 +177,6 @@ def test_nothing_is_compiled_twice(two_threads: Client) -> None:
 @pytest.mark.usefixtures("quick_compiling")
 def test_data_that_change_compile_nothing(two_threads: Client) -> None:
     on_cluster(models.regression(), two_threads)
-    compilations(two_threads)
     before = compilations(two_threads)
     model = models.regression()
     with model:
@@ -216,7 +194,6 @@ def test_data_that_change_compile_nothing(two_threads: Client) -> None:
 @pytest.mark.usefixtures("quick_compiling")
 def test_prior_that_changes_is_compiled(two_threads: Client) -> None:
     on_cluster(models.regression(), two_threads)
-    compilations(two_threads)
     before = compilations(two_threads)
     assert_same_result(
         on_cluster(models.regression(sigma=0.3), two_threads), plain(models.regression(sigma=0.3))
@@ -224,11 +201,17 @@ def test_prior_that_changes_is_compiled(two_threads: Client) -> None:
     assert compilations(two_threads) > before
 
 
+def test_settings_that_change_compile_again(two_threads: Client) -> None:
+    for mode in ("FAST_COMPILE", "Mode", "FAST_COMPILE"):
+        with pytensor.config.change_flags(mode=mode, numba__fastmath=False):
+            ours = on_cluster(models.regression(), two_threads)
+            assert_same_result(ours, plain(models.regression()))
+
+
 @pytest.mark.usefixtures("quick_compiling")
 @pytest.mark.parametrize("build", [models.changepoint, models.mixture], ids=["coal", "mixture"])
 def test_steps_of_a_compound_are_compiled_once(build: Build, two_threads: Client) -> None:
     on_cluster(build(), two_threads)
-    compilations(two_threads)
     before = compilations(two_threads)
     ours = on_cluster(build(), two_threads, random_seed=6)
     assert compilations(two_threads) == before

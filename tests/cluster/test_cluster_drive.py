@@ -164,6 +164,20 @@ def test_drive_takes_in_what_was_drawn_when_it_is_interrupted(two_workers: Clien
     assert two_workers.submit(sum, [1, 2]).result() == 3
 
 
+def test_drive_that_is_told_to_stop_returns_with_what_was_drawn(two_workers: Client) -> None:
+    taken = Taken()
+    sampler = Counting(total=1_000_000, seconds=0.001)
+    with dask.config.set({"cloudposterior.cluster.segment": "1h"}):
+        failed = drive(two_workers, sampler).draw(
+            [(0,), (1,)], taken, watch=lambda: len(taken.segments) == 2
+        )
+    assert failed == {}
+    for chain in (0, 1):
+        draws = taken.draws(chain)
+        assert draws == [1000 * chain + i for i in range(len(draws))]
+    until(lambda: idle(two_workers))
+
+
 def test_drive_stops_when_what_takes_the_draws_fails(two_workers: Client) -> None:
     def take(segment: Segment, state: State) -> None:
         raise OSError("the disk is full")

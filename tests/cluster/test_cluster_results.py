@@ -148,7 +148,7 @@ def test_trace_of_the_users_is_filled_as_in_plain(cluster: Sample) -> None:
     results = []
     for run in (cluster, plain):
         model = several()
-        backend = NDArray(model=model, vars=[model["slope"], model["twice"]])
+        backend = NDArray(model=model)
         # of several chains PyMC's own come out mixed: they share the arrays of the backend
         results.append(run(model, trace=backend, chains=1))
         assert len(backend) == 0

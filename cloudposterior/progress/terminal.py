@@ -1,0 +1,124 @@
+"""The table of a run in a terminal; in lines of text where there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from cloudposterior.progress.table import Row, Table
+
+__all__ = ["PlainLines", "TerminalTable"]
+
+_EVERY_S = 10.0
+
+
+class TerminalTable:
+    """Draws the table in place, one line a chain.
+
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+        Where to; None is the standard output.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+        self._begun = False
+
+    def show(self, table: Table) -> None:
+        """Draw the table."""
+        if not self._begun:
+            self._live.start()
+            self._begun = True
+        self._live.update(rendered(table), refresh=True)
+
+    def poll(self) -> None:
+        """Do nothing: Ctrl-C comes by itself."""
+
+    def close(self, table: Table) -> None:
+        """Draw the table for the last time, and leave it there."""
+        self.show(table)
+        self._live.stop()
+
+
+def rendered(table: Table) -> Group:
+    """Make what rich prints of a table; names are text, whatever is in them."""
+    lines = [
+        Text(line, style="bold" if not number else "") for number, line in enumerate(table.lines())
+    ]
+    if not any(row.drawn or row.worker for row in table.rows):
+        return Group(*lines)
+    columns = RichTable(box=None, pad_edge=False)
+    for name in ("Progress", "Chain", "Draws", "Divergences", "Step Size", "Gradients/Draw", ""):
+        columns.add_column(name, justify="left" if name in ("Progress", "") else "right")
+    for row in table.rows:
+        columns.add_row(*_cells(row))
+    return Group(*lines, columns)
+
+
+def _cells(row: Row) -> tuple[ProgressBar | Text, ...]:
+    style = "red" if row.divergences else "green" if row.phase == "finished" else "cyan"
+    bar = ProgressBar(
+        total=1.0, completed=row.fraction, width=24, complete_style=style, finished_style=style
+    )
+    texts = (
+        str(row.chain),
+        str(row.drawn),
+        str(row.divergences),
+        "" if row.step_size is None else f"{row.step_size:.2g}",
+        "" if row.gradients is None else f"{row.gradients:.0f}",
+        f"{row.phase} {row.worker}".strip() if row.active else row.phase,
+    )
+    return bar, *(
+        Text(text, style="red" if row.divergences and n == 2 else "")
+        for n, text in enumerate(texts)
+    )
+
+
+class PlainLines:
+    """Prints a line now and then, for logs and pipes.
+
+    Parameters
+    ----------
+    say : callable
+        Takes a line.
+    clock : callable
+        Gives the time in seconds.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None] = print, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say = say
+        self._clock = clock
+        self._next = clock() + _EVERY_S
+
+    def show(self, table: Table) -> None:
+        """Print a line, if the last one was ten seconds ago."""
+        if self._clock() >= self._next:
+            self._next = self._clock() + _EVERY_S
+            self._say(line_of(table))
+
+    def poll(self) -> None:
+        """Do nothing: Ctrl-C comes by itself."""
+
+    def close(self, table: Table) -> None:
+        """Print nothing more: what the run made speaks for itself."""
+
+
+def line_of(table: Table) -> str:
+    """Give the table in one line."""
+    drawn, total = sum(row.drawn for row in table.rows), sum(row.total for row in table.rows)
+    divergences = sum(row.divergences for row in table.rows)
+    share = f"{100 * drawn / total:.0f}% of the draws, " if total else ""
+    lines = table.lines()
+    return (
+        f"{lines[0]}: {share}{table.finished} of {len(table.rows)} chains finished, "
+        f"{divergences} divergences. {lines[2]}"
+    )
