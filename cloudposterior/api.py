@@ -240,7 +240,14 @@ def sample(
     --------
     >>> idata = cp.sample(model, draws=2000, cache="disk")  # doctest: +SKIP
     """
-    block = cloud(model, cluster=cluster, cache=cache, overwrite=overwrite, keep_chains=keep_chains)
+    block = cloud(
+        model,
+        cluster=cluster,
+        cache=cache,
+        overwrite=overwrite,
+        keep_chains=keep_chains,
+        progress=progress,
+    )
     with model:
         return block.sample(*args, **kwargs)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from bokeh.models import BasicTicker, ColumnDataSource
+from bokeh.models import ColumnDataSource, FixedTicker
 from bokeh.plotting import figure
 
 from cloudposterior.progress.dashboard.diagnostics import Diagnostics, Element
@@ -34,14 +34,14 @@ class TraceFigure:
         )
         self.root.xaxis.axis_label = "Draw after tuning"
 
-    def update(self, diagnostics: Diagnostics, element: Element | None, chains: int) -> None:
-        """Show an element; None shows nothing."""
-        traces = element.trace if element is not None else np.empty((0, 0))
+    def update(self, diagnostics: Diagnostics, element: Element, chains: int) -> None:
+        """Show an element of a run with so many chains."""
+        traces = element.trace
         draw = np.arange(traces.shape[1], dtype="float64") * diagnostics.step
         self._source.data = {
             "xs": [draw for _ in traces],
             "ys": list(traces),
-            "color": _colors(diagnostics, traces, chains),
+            "color": [color_of(chain, chains) for chain in diagnostics.chains],
         }
 
 
@@ -55,6 +55,7 @@ class RanksFigure:
         fields = ("left", "right", "bottom", "top", "color")
         self._bars = ColumnDataSource({field: [] for field in fields})
         self._lines = ColumnDataSource({"left": [], "right": [], "level": []})
+        self._ticker = FixedTicker(ticks=[])
         self.root = _make_figure("Ranks by chain: even where chains agree", **settings)
         self.root.quad(
             left="left",
@@ -78,33 +79,29 @@ class RanksFigure:
         )
         self.root.xaxis.axis_label = "Rank among all draws"
         self.root.yaxis.axis_label = "Chain"
-        self.root.yaxis.ticker = BasicTicker(min_interval=1, num_minor_ticks=0)
+        self.root.yaxis.ticker = self._ticker
         self.root.ygrid.grid_line_color = None
 
-    def update(self, diagnostics: Diagnostics, element: Element | None, chains: int) -> None:
-        """Show an element; None shows nothing."""
-        ranks = element.ranks if element is not None else np.empty((0, 1))
+    def update(self, diagnostics: Diagnostics, element: Element, chains: int) -> None:
+        """Show an element of a run with so many chains."""
+        ranks = element.ranks
         shown, parts = ranks.shape
-        numbers = np.array(diagnostics.chains[:shown], dtype="float64")
-        highest = max(ranks.max(), 1) if ranks.size else 1
+        numbers = np.array(diagnostics.chains, dtype="float64")
+        highest = ranks.max()
         width = diagnostics.draws * shown / parts
         left = np.tile(np.arange(parts) * width, shown)
         bottom = np.repeat(numbers, parts)
-        colors = np.repeat(_colors(diagnostics, ranks, chains), parts)
         self._bars.data = {
             "left": left,
             "right": left + width,
             "bottom": bottom,
             "top": bottom + _BAR_HEIGHT * ranks.ravel() / highest,
-            "color": list(map(str, colors)),
+            "color": [color_of(c, chains) for c in diagnostics.chains for _ in range(parts)],
         }
+        self._ticker.ticks = list(diagnostics.chains[:: 1 + shown // 20])
         even = diagnostics.draws / parts
         self._lines.data = {
             "left": np.zeros(shown),
             "right": np.full(shown, width * parts),
             "level": numbers + _BAR_HEIGHT * even / highest,
         }
-
-
-def _colors(diagnostics: Diagnostics, rows: np.ndarray, chains: int) -> list[str]:
-    return [color_of(chain, chains) for chain in diagnostics.chains[: len(rows)]]

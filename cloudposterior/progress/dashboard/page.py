@@ -23,7 +23,7 @@ from cloudposterior.progress.dashboard.diagnostics import (
 )
 from cloudposterior.progress.dashboard.figures import RanksFigure, TraceFigure
 from cloudposterior.progress.dashboard.runs import Sight
-from cloudposterior.progress.dashboard.tables import ChainsTable, ElementsTable
+from cloudposterior.progress.dashboard.tables import ALARM, ChainsTable, ElementsTable
 
 if TYPE_CHECKING:
     from bokeh.document import Document
@@ -127,7 +127,8 @@ class Page:
         self._stop.on_click(self._ask_to_stop)
         self._title = _text(**_LONG, **{"font-size": "17px", "font-weight": "bold"})
         self._lines = _text(_NO_RUN)
-        self._said = _text(color="#666666")
+        self._said = _text(color=ALARM)
+        self._said.visible = False
         self._verdict = _text(_NO_DIAGNOSTICS)
         self._name = _text(**_LONG, **{"font-weight": "bold"})
         self._chains = ChainsTable(height=260, sizing_mode="stretch_width")
@@ -135,6 +136,12 @@ class Page:
         self._elements.source.selected.on_change("indices", self._choose)
         self._trace = TraceFigure(height=300, sizing_mode="stretch_width")
         self._ranks = RanksFigure(height=300, sizing_mode="stretch_width")
+        self._figures = column(
+            self._name,
+            row(self._trace.root, self._ranks.root, sizing_mode="stretch_width", spacing=20),
+            sizing_mode="stretch_width",
+            visible=False,
+        )
         self.root = column(
             row(self._picker, self._stop, sizing_mode="stretch_width"),
             self._title,
@@ -145,8 +152,7 @@ class Page:
                 sizing_mode="stretch_width",
                 spacing=20,
             ),
-            self._name,
-            row(self._trace.root, self._ranks.root, sizing_mode="stretch_width", spacing=20),
+            self._figures,
             sizing_mode="stretch_width",
         )
 
@@ -180,7 +186,7 @@ class Page:
         if shown != self._shown:
             self._shown = shown
             self._element = self._diagnostics = None
-            self._said.text = ""
+            self._say("")
             self._picker.value = shown
 
     def _draw_text(self, sight: Sight) -> None:
@@ -194,7 +200,7 @@ class Page:
         self._lines.text = f"{counts}\n{now}"
         self._stop.disabled = sight.table.ended or sight.stop_asked
         if sight.stop_asked:
-            self._said.text = "" if sight.table.ended else _ASKED
+            self._say("" if sight.table.ended else _ASKED)
 
     def _draw_diagnostics(self, sight: Sight) -> None:
         diagnostics, chains = sight.diagnostics, len(sight.table.rows)
@@ -208,8 +214,9 @@ class Page:
         self._draw_element(element)
 
     def _draw_element(self, element: Element | None) -> None:
-        self._name.text = element.name if element is not None else ""
-        if self._diagnostics is not None:
+        self._figures.visible = element is not None
+        if self._diagnostics is not None and element is not None:
+            self._name.text = element.name
             self._trace.update(self._diagnostics, element, self._chains_shown)
             self._ranks.update(self._diagnostics, element, self._chains_shown)
 
@@ -235,7 +242,11 @@ class Page:
 
     def _ask_to_stop(self) -> None:
         asked = self._plugin.ask_to_stop(self._shown, self._secret)
-        self._said.text = _ASKED if asked else _NO_SECRET
+        self._say(_ASKED if asked else _NO_SECRET)
+
+    def _say(self, text: str) -> None:
+        self._said.text = text
+        self._said.visible = bool(text)
 
 
 def _judge(diagnostics: Diagnostics) -> str:

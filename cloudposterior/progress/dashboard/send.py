@@ -25,7 +25,7 @@ PLUGIN_NAME = "cloudposterior"
 
 _EVERY_S = 2.0
 _REST = 20
-"""How much longer to wait than it took, so that a large model costs no more than a small one."""
+"""How many times its cost to wait, so that large models cost no larger part of the client."""
 
 
 class DiagnosticsSender:
@@ -57,14 +57,15 @@ class DiagnosticsSender:
         draws, lengths
             As `diagnostics.diagnose` takes them.
         """
-        began = time.monotonic()
+        # of the thread, for a busy machine makes nothing more costly
+        began = time.thread_time()
         diagnostics = diagnose(draws, lengths)
         if diagnostics is not None:
             # the run itself will say that the scheduler is away; a page is not worth an error
             with suppress(OSError):
                 self._client.run_on_scheduler(_take, self._run, diagnostics)
-        ended = time.monotonic()
-        self._next = ended + max(_EVERY_S, _REST * (ended - began))
+        cost = time.thread_time() - began
+        self._next = time.monotonic() + max(_EVERY_S, _REST * cost)
 
 
 def _take(run: str, diagnostics: Diagnostics, dask_scheduler: Scheduler) -> None:

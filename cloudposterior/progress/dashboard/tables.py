@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.models import ColumnDataSource
+from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.models.widgets import (
     DataTable,
     HTMLTemplateFormatter,
@@ -72,17 +72,21 @@ def _number(form: str) -> NumberFormatter:
 def _make_table(
     source: ColumnDataSource, columns: Sequence[tuple[str, str, int, Any]], **settings: Any
 ) -> DataTable:
-    return DataTable(
+    table = DataTable(
         source=source,
         columns=[
             TableColumn(field=field, title=title, width=width, formatter=formatter)
             for field, title, width, formatter in columns
         ],
         index_position=None,
+        reorderable=False,
         row_height=22,
         stylesheets=[_STYLE],
         **settings,
     )
+    # Bokeh 3.9 draws a table anew only if it has more or fewer rows than before
+    source.js_on_change("data", CustomJS(args={"view": table.view}, code="view.change.emit()"))
+    return table
 
 
 class ChainsTable:
@@ -90,15 +94,15 @@ class ChainsTable:
 
     def __init__(self, **settings: Any) -> None:
         columns = [
-            ("chain", "Chain", 50, HTMLTemplateFormatter(template=_CHAIN_TEMPLATE)),
-            ("fraction", "Progress", 130, HTMLTemplateFormatter(template=_BAR_TEMPLATE)),
-            ("phase", "Phase", 70, StringFormatter()),
+            ("chain", "Chain", 55, HTMLTemplateFormatter(template=_CHAIN_TEMPLATE)),
+            ("fraction", "Progress", 110, HTMLTemplateFormatter(template=_BAR_TEMPLATE)),
+            ("phase", "Phase", 75, StringFormatter()),
             ("drawn", "Draws", 55, _number("0")),
-            ("divergences", "Divergences", 80, _alarming("value > 0", 0)),
-            ("step_size", "Step size", 65, _number("0.000")),
-            ("gradients", "Gradients/draw", 95, _number("0.0")),
-            ("draws_per_s", "Draws/s", 60, _number("0.0")),
-            ("worker", "Worker", 170, StringFormatter()),
+            ("divergences", "Divergences", 95, _alarming("value > 0", 0)),
+            ("step_size", "Step size", 75, _number("0.000")),
+            ("gradients", "Gradients/draw", 115, _number("0.0")),
+            ("draws_per_s", "Draws/s", 65, _number("0.0")),
+            ("worker", "Worker", 160, StringFormatter()),
         ]
         self._source = ColumnDataSource()
         self.root = _make_table(self._source, columns, selectable=False, **settings)
@@ -128,7 +132,7 @@ class ElementsTable:
 
     def __init__(self, **settings: Any) -> None:
         columns = [
-            ("name", "Parameter", 180, StringFormatter()),
+            ("name", "Parameter", 220, StringFormatter()),
             ("mean", "Mean", 70, _number("0.000")),
             ("sd", "SD", 70, _number("0.000")),
             ("r_hat", "R-hat", 60, _alarming(f"value > {R_HAT_LIMIT}", 3)),

@@ -31,7 +31,7 @@ def cells(row: Row) -> tuple[str, ...]:
         str(row.divergences) if row.drawn else "",
         "" if row.step_size is None else f"{row.step_size:.2g}",
         "" if row.gradients is None else f"{row.gradients:.0f}",
-        row.worker,
+        row.worker.partition("://")[2] or row.worker,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 __all__ = ["JupyterPlace", "in_jupyter"]
@@ -46,23 +47,23 @@ class JupyterPlace:
 
         update_display({"text/html": html, "text/plain": text}, raw=True, display_id=self._name)
 
-    def hear(self, word: str) -> bool:
-        """Tell whether the browser has sent a word.
+    def hear(self, words: Collection[str]) -> set[str]:
+        """Tell which of some words the browser has sent.
 
         While a cell runs, the kernel reads nothing. So its stream of messages is emptied into the
         queue that it reads next, as the kernel does between two cells, and each is looked at on
         its way: none is kept back, handled, or overtaken by another.
         """
         if threading.current_thread() is not threading.main_thread():
-            return False  # the kernel reads by itself
+            return set()  # the kernel reads by itself
         stream = _messages()
         if stream is None:
-            return False
-        take, sought, heard = stream._recv_callback, word.encode(), False
+            return set()
+        take, heard = stream._recv_callback, set[str]()
 
         def look(frames: Any) -> Any:
-            nonlocal heard
-            heard = heard or any(sought in bytes(frame) for frame in frames)
+            message = b"".join(bytes(frame) for frame in frames)
+            heard.update(word for word in words if word.encode() in message)
             return take(frames)
 
         stream.on_recv(look, copy=False)

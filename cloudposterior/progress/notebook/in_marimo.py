@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import queue
 import sys
+from collections.abc import Collection
 from typing import Any
+from weakref import WeakKeyDictionary
 
 __all__ = ["MarimoPlace", "in_marimo"]
+
+_TAKEN: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+"""What was taken from a queue and goes back into it: a process may serve many notebooks."""
 
 
 def in_marimo() -> bool:
@@ -26,7 +32,6 @@ class MarimoPlace:
 
     def __init__(self) -> None:
         self._number = 0
-        self._taken: list[Any] = []
 
     def put(self, widget: Any, html: str, text: str) -> None:
         """Show a widget, or the HTML where there is none."""
@@ -42,25 +47,28 @@ class MarimoPlace:
         # somebody may have cleared the output meanwhile
         marimo.output.replace_at_index(marimo.Html(html), min(self._number, _shown()))
 
-    def hear(self, word: str) -> bool:
-        """Tell whether the browser has sent a word.
+    def hear(self, words: Collection[str]) -> set[str]:
+        """Tell which of some words the browser has sent.
 
         marimo hands what widgets send to two queues: one that it reads when the cell has ended,
         and one by which it then knows what may be merged. Only the second is read here; `close`
         puts back what was in it.
         """
-        new = list(_drain(_mergeable()))
-        self._taken += new
-        return any(word in repr(command) for command in new)
+        commands = _mergeable()
+        if commands is None:
+            return set()
+        new = _drain(commands)
+        _TAKEN.setdefault(commands, []).extend(new)
+        return {word for word in words if any(word in repr(command) for command in new)}
 
     def close(self) -> None:
         """Put back what was taken, in its order."""
         commands = _mergeable()
-        if commands is not None and self._taken:
-            self._taken += _drain(commands)
-            for command in self._taken:
-                commands.put_nowait(command)
-        self._taken = []
+        taken = _TAKEN.pop(commands, []) if commands is not None else []
+        if taken:
+            taken += _drain(commands)
+        for command in taken:
+            commands.put_nowait(command)
 
 
 def _shown() -> int:
@@ -84,9 +92,7 @@ def _mergeable() -> Any:
 
 def _drain(commands: Any) -> list[Any]:
     drained: list[Any] = []
-    while commands is not None:
-        try:
+    with contextlib.suppress(queue.Empty):
+        while True:
             drained.append(commands.get_nowait())
-        except queue.Empty:
-            break
     return drained

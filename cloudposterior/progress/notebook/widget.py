@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
-from cloudposterior.errors import ClusterWarning, tell
+from cloudposterior.errors import DisplayWarning, tell
 from cloudposterior.progress.notebook.html import COLUMNS, dressed, plain, read, state
 from cloudposterior.progress.notebook.in_jupyter import JupyterPlace, in_jupyter
 from cloudposterior.progress.notebook.in_marimo import MarimoPlace, in_marimo
@@ -18,6 +19,9 @@ from cloudposterior.progress.table import RunTable, Table
 __all__ = ["NotebookDisplay", "in_notebook"]
 
 _NO_BUTTON = "To stop the run, interrupt the cell; the draws so far are kept."
+
+_PRESSED: WeakValueDictionary[str, threading.Event] = WeakValueDictionary()
+"""For the word of each run under way, whether its button was pressed."""
 
 
 def in_notebook() -> bool:
@@ -34,7 +38,7 @@ class _Place(Protocol):
 
     def replace(self, html: str, text: str) -> None: ...
 
-    def hear(self, word: str) -> bool: ...
+    def hear(self, words: Collection[str]) -> set[str]: ...
 
     def close(self) -> None: ...
 
@@ -43,7 +47,7 @@ class NotebookDisplay:
     """A run as a table in the cell that started it.
 
     It is shown at once. Nothing that goes wrong in it reaches the run: the first failure is a
-    `ClusterWarning`, and after it the table stands still.
+    `DisplayWarning`, and after it the table stands still.
 
     Parameters
     ----------
@@ -91,6 +95,7 @@ class NotebookDisplay:
                 interrupt=self._place.interrupt,
             )
             self._widget.on_msg(self._take)
+            _PRESSED[self._word] = self._pressed
         self._place.put(self._widget, self._html(), plain(self._table))
 
     def _draw(self) -> None:
@@ -100,8 +105,9 @@ class NotebookDisplay:
             self._widget.state = self._state()
 
     def _listen(self) -> None:
-        if self._widget is not None and self._place.hear(self._word):
-            self._pressed.set()
+        # of two runs under way, each may come upon what was sent to the other
+        for word in self._place.hear(list(_PRESSED)) if self._widget is not None else ():
+            _PRESSED[word].set()
 
     def _take(self, _: Any, content: Any, __: Any) -> None:
         """Take a message that the notebook handled by itself, in whichever thread it does so."""
@@ -109,6 +115,7 @@ class NotebookDisplay:
             self._pressed.set()
 
     def _end(self) -> None:
+        _PRESSED.pop(self._word, None)
         self._place.close()
         self._place.replace(dressed(self._table), plain(self._table))
         if self._widget is not None:
@@ -130,7 +137,7 @@ class NotebookDisplay:
         except Exception as error:  # noqa: BLE001  (whatever a notebook raises, the run goes on)
             self._broken = True
             tell(
-                ClusterWarning,
+                DisplayWarning,
                 f"the table in the notebook stands still from here on ({error!r}); the run goes "
                 "on, and interrupting the cell stops it",
             )

@@ -1,0 +1,116 @@
+"""What workers tell of a run agrees with what it gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.config
+import numpy as np
+import pymc as pm
+import pytest
+from distributed import Client
+
+import cloudposterior as cp
+from cloudposterior.cluster import place
+from cloudposterior.posterior import to_tree
+from cloudposterior.progress.table import Table
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.tables: list[Table] = []
+
+    def show(self, table: Table) -> None:
+        self.tables.append(table)
+
+    def poll(self) -> None:
+        pass
+
+    def close(self, table: Table) -> None:
+        self.tables.append(table)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    kept = Kept()
+    monkeypatch.setattr(place, "choose_display", lambda *, silent: Silent() if silent else kept)
+    return kept
+
+
+class Silent(Kept):
+    def show(self, table: Table) -> None:
+        raise AssertionError("shown all the same")
+
+    close = show
+
+
+def funnel() -> pm.Model:
+    """A model that diverges."""
+    with pm.Model(name="funnel") as model:
+        v = pm.Normal("v", 0, 3)
+        pm.Normal("x", 0, pm.math.exp(v / 2), shape=5)
+    return model
+
+
+REQUEST = {
+    "draws": 150,
+    "tune": 60,
+    "chains": 3,
+    "random_seed": 2,
+    "compute_convergence_checks": False,
+    "nuts_sampler": "pymc",
+    # large steps, which diverge
+    "target_accept": 0.5,
+}
+
+
+def test_last_table_agrees_with_the_sample_stats(two_workers: Client, shown: Kept) -> None:
+    with dask.config.set({"cloudposterior.cluster.segment": "20ms"}):
+        result = cp.sample(funnel(), **REQUEST, cluster=two_workers, cache=False)
+    stats = to_tree(result)["sample_stats"]
+    last = shown.tables[-1]
+    assert last.phase == "finished"
+    assert int(stats["diverging"].sum()) > 0
+    for row in last.rows:
+        of = stats.sel(chain=row.chain) if hasattr(stats, "sel") else stats.isel(chain=row.chain)
+        assert (row.drawn, row.total) == (210, 210)
+        assert row.divergences == int(of["diverging"].sum())
+        assert row.step_size == pytest.approx(float(of["step_size"][-1]))
+        assert row.worker in two_workers.scheduler_info()["workers"]
+
+
+def test_table_names_the_phases_before_the_draws(two_workers: Client, shown: Kept) -> None:
+    cp.sample(funnel(), **REQUEST, cluster=two_workers, cache=False)
+    phases = list(dict.fromkeys(table.phase for table in shown.tables))
+    order = ["waiting for workers", "sending the model", "compiling", "gathering", "finished"]
+    assert [phase for phase in phases if phase in order] == order
+
+
+@pytest.mark.parametrize("how", [{"progress": False}, {"progressbar": False}, {"quiet": True}])
+def test_table_can_be_silenced(two_workers: Client, shown: Kept, how: dict[str, Any]) -> None:
+    cp.sample(funnel(), **REQUEST, **how, cluster=two_workers, cache=False)
+    assert shown.tables == []
+
+
+def test_run_that_is_stopped_gives_the_draws_it_has(
+    two_workers: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views: list[Any] = []
+    own = place._view
+
+    def view(*args: Any, **kwargs: Any) -> Any:
+        views.append(own(*args, **kwargs))
+        return views[-1]
+
+    def stop(trace: Any, draw: Any) -> None:
+        if draw.draw_idx == 100:
+            views[-1].stop()
+
+    monkeypatch.setattr(place, "_view", view)
+    request = {**REQUEST, "draws": 5_000_000, "callback": stop, "progressbar": False}
+    with pytest.warns(cp.CacheWarning, match="not cached"):
+        result = cp.sample(funnel(), **request, cluster=two_workers, cache=cp.MemoryCache())
+    posterior = to_tree(result)["posterior"]
+    assert 0 < posterior.sizes["draw"] < 5_000_000
+    assert not np.isnan(posterior["funnel::v"].values).any()
+    assert "cloudposterior_stopped" in result.attrs
