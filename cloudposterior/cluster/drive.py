@@ -39,11 +39,18 @@ class _Line:
     # the first chains first, as PyMC draws them
     priority: int
     begun: Future
-    last: Future
+    # what the next task goes on from
+    last: Future | State
     segments: int = 0
+    # part of the keys, where a line did not begin with the first draw
+    origin: str = ""
     pending: list[Future] = field(default_factory=list)
     state: State | None = None
     error: Exception | None = None
+
+    @property
+    def drawn(self) -> int:
+        return 0 if self.state is None else self.state.drawn
 
     @property
     def ended(self) -> bool:
@@ -138,11 +145,11 @@ class Drive:
                 for line in self._take(batch, take):
                     if line.error is not None and not go_on:
                         raise line.error
-                    if not line.ended:
-                        completed.add(self._advance(line))
-                    elif line.error is None:
+                    if line.ended:
                         # those that were submitted ahead find a finished chain
                         self._forget(line)
+                    else:
+                        completed.update(self._fill_up(line))
             if completed.is_empty():
                 self._check_ended()
             else:
@@ -168,11 +175,13 @@ class Drive:
         )
         line = _Line(chains, priority, begun, begun)
         self._lines.append(line)
-        for _ in range(_AHEAD):
-            self._advance(line)
+        self._fill_up(line)
+
+    def _fill_up(self, line: _Line) -> list[Future]:
+        return [self._advance(line) for _ in range(_AHEAD - len(line.pending))]
 
     def _advance(self, line: _Line) -> Future:
-        key = f"{self._name}-{_words(line.chains)}-{line.segments}-{self._run_key}"
+        key = f"{self._name}-{_words(line.chains)}-{line.segments}{line.origin}-{self._run_key}"
         seconds = self._segment_s if line.segments else self._first_s
         future = self._client.submit(
             tasks.advance,
@@ -206,12 +215,28 @@ class Drive:
             line = self._of.pop(future.key, None)
             if line is None:
                 continue
-            line.state = state
             line.pending.remove(future)
+            moved.append(line)
+            if segments and segments[0].first > line.drawn:
+                self._go_back(line)
+                continue
+            if state.drawn >= line.drawn:
+                line.state = state
             for segment in segments:
                 take(segment, state)
-            moved.append(line)
         return moved
+
+    def _go_back(self, line: _Line) -> None:
+        """Go on from the last draw that came in.
+
+        After the loss of a worker Dask draws a chain again, from its start. How long a segment
+        gets is a matter of time, so those that are drawn again may end elsewhere than the ones
+        that came in, and there may be draws between the two that nobody sends.
+        """
+        self._forget(line)
+        assert line.state is not None
+        line.last = line.state
+        line.origin = f"-from {line.drawn}"
 
     def _forget(self, line: _Line) -> None:
         for future in line.pending:
@@ -258,7 +283,7 @@ class Drive:
         `Client.cancel` would cancel what depends on a task, too, whoever wants that.
         """
         for line in self._lines:
-            for future in (line.begun, line.last, *line.pending):
+            for future in (line.begun, *line.pending):
                 future.release()
         for future in (self._model, self._run):
             future.release()

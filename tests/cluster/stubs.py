@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 
@@ -54,6 +55,19 @@ class Counting:
                 break
         segment = Segment(chain, state.drawn, len(values), {"x": np.array(values)}, [])
         return replace(state, drawn=drawn), [segment]
+
+
+class Uneven(Counting):
+    """Segments whose length differs from one process to another, as it does with time."""
+
+    def advance(
+        self, model: bytes, run: Run, state: State, budget: Budget
+    ) -> tuple[State, list[Segment]]:
+        time.sleep(self.seconds)
+        length = min(1 + os.getpid() % 11, state.total - state.drawn)
+        values = np.arange(state.drawn, state.drawn + length) + 1000 * state.chains[0]
+        segment = Segment(state.chains[0], state.drawn, length, {"x": values}, [])
+        return replace(state, drawn=state.drawn + length), [segment]
 
 
 def run_of(key: str, chains: int = 4) -> Run:

@@ -18,7 +18,7 @@ from cloudposterior.errors import ChainError
 from cloudposterior.samplers.protocol import Segment, State
 from tests.cluster import stubs
 from tests.cluster.conftest import until
-from tests.cluster.stubs import Counting, Panic, run_of
+from tests.cluster.stubs import Counting, Panic, Uneven, run_of
 
 FOUR = [(0,), (1,), (2,), (3,)]
 
@@ -56,6 +56,10 @@ def known_keys(client: Client) -> list[str]:
     return client.run_on_scheduler(lambda dask_scheduler: [str(k) for k in dask_scheduler.tasks])
 
 
+def known_kinds(dask_scheduler: Any) -> list[str]:
+    return list(dask_scheduler.task_prefixes)
+
+
 def test_drive_gives_every_draw_once_and_in_order(two_workers: Client) -> None:
     taken = Taken()
     assert drive(two_workers, Counting(total=30, seconds=0.002)).draw(FOUR, taken) == {}
@@ -80,7 +84,9 @@ def test_drive_names_its_tasks_by_model_operation_and_chain(two_workers: Client)
     mine = sorted(key for key in seen if "named" in key)
     assert any(key.startswith("stub-sample-chain 2-start-") for key in mine)
     assert any(key.startswith("stub-sample-chain 2-1-") for key in mine)
-    prefixes = two_workers.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.task_prefixes))
+    prefixes = two_workers.run_on_scheduler(
+        lambda dask_scheduler: list(dask_scheduler.task_prefixes)
+    )
     assert "stub-sample" in prefixes
 
 
@@ -103,7 +109,9 @@ class Measuring(Counting):
 
 def test_drive_stops_the_others_when_a_chain_fails(two_workers: Client) -> None:
     sampler = Counting(total=100_000, seconds=0.01, fails=((1, 3, ValueError),))
-    with pytest.raises(ChainError, match="chain 1 failed on tcp://.*: ValueError: scripted at draw 3"):
+    with pytest.raises(
+        ChainError, match="chain 1 failed on tcp://.*: ValueError: scripted at draw 3"
+    ):
         drive(two_workers, sampler).draw(FOUR, Taken())
     until(lambda: idle(two_workers))
     assert two_workers.submit(sum, [1, 2]).result() == 3
@@ -229,15 +237,42 @@ def test_a_client_that_stops_leaves_the_run_to_one_that_joined(two_workers: Clie
         assert draws == [1000 * chain + i for i in range(200)]
 
 
+def kill_a_worker(client: Client) -> None:
+    worker = next(iter(client.scheduler_info()["workers"]))
+    os.kill(client.run(os.getpid, workers=[worker])[worker], 9)
+
+
+def test_drive_misses_no_draw_when_segments_that_are_drawn_again_end_elsewhere(
+    two_workers: Client,
+) -> None:
+    taken = Taken()
+
+    def take(segment: Segment, state: State) -> None:
+        before = len(taken.segments[segment.chain])
+        taken(segment, state)
+        if segment.chain == 0 and before in (5, 12):
+            kill_a_worker(two_workers)
+
+    drive(two_workers, Uneven(total=200, seconds=0.02)).draw(FOUR, take)
+    for chain in range(4):
+        draws = taken.draws(chain)
+        assert sorted(set(draws)) == [1000 * chain + i for i in range(200)]
+        # each segment joins on to what came before
+        ends = 0
+        for segment in taken.segments[chain]:
+            assert segment.first <= ends
+            ends = max(ends, segment.first + segment.draws)
+    two_workers.wait_for_workers(2, timeout=60)
+
+
 def test_drive_is_the_same_after_the_worker_with_the_model_died(two_workers: Client) -> None:
     taken, killed = Taken(), []
 
     def take(segment: Segment, state: State) -> None:
         taken(segment, state)
         if not killed:
-            worker = next(iter(two_workers.scheduler_info()["workers"]))
-            killed.append(two_workers.run(os.getpid, workers=[worker])[worker])
-            os.kill(killed[0], 9)
+            killed.append(True)
+            kill_a_worker(two_workers)
 
     drive(two_workers, Counting(total=60, seconds=0.01)).draw(FOUR, take)
     for chain in range(4):

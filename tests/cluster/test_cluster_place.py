@@ -158,9 +158,7 @@ def test_keep_chains_returns_the_good_ones_with_a_warning(
         pytest.warns(cp.ClusterWarning, match="chain 1 failed .*keep_chains=True"),
         pytest.warns(cp.CacheWarning, match="2 of 3 chains"),
     ):
-        result = cp.sample(
-            build(), **{**SHORT, "chains": 3}, cluster=two_workers, keep_chains=True
-        )
+        result = cp.sample(build(), **{**SHORT, "chains": 3}, cluster=two_workers, keep_chains=True)
     assert to_tree(result)["posterior"].sizes["chain"] == 2
 
 
