@@ -28,6 +28,9 @@ _PART_BYTES = 8 * 2**20
 """A graph of more is warned about by Dask, and a scheduler takes many small messages better."""
 
 _AHEAD = 2
+
+_GATHERED_BYTES = 32 * 2**20
+"""What is gathered at once; it lies beside the arrays that it goes into."""
 _LOOK_UP_S = 0.1
 
 
@@ -82,6 +85,7 @@ class Drive:
         self._name = name
         self._run_key = run.key
         self._lines: list[_Line] = []
+        self._largest = 2**20
         self._of: dict[str, _Line] = {}
         self._direct = reaches_workers(client)
         first = parse_timedelta(dask.config.get("cloudposterior.cluster.first-segment"))
@@ -137,10 +141,16 @@ class Drive:
         from distributed import as_completed
 
         try:
+            workers = _running(self._client)
             for number, chains in enumerate(groups):
-                self._begin(chains, priority=-number)
-            first = [future for line in self._lines for future in line.pending]
-            completed = as_completed(first, loop=self._client.loop)
+                # left to itself, Dask prefers the one that holds the model already
+                where = workers[number % len(workers)] if workers else None
+                self._begin(chains, -number, where)
+            completed = as_completed(
+                # no name for the list: it would hold the first draws of all chains
+                [future for line in self._lines for future in line.pending],
+                loop=self._client.loop,
+            )
             for batch in _batches(completed, watch):
                 for line in self._take(batch, take):
                     if line.error is not None and not go_on:
@@ -161,7 +171,7 @@ class Drive:
             self._release()
         return {line.chains: line.error for line in self._lines if line.error is not None}
 
-    def _begin(self, chains: tuple[int, ...], priority: int) -> None:
+    def _begin(self, chains: tuple[int, ...], priority: int, worker: str | None) -> None:
         key = f"{self._name}-{_words(chains)}-start-{self._run_key}"
         begun = self._client.submit(
             tasks.start,
@@ -169,6 +179,8 @@ class Drive:
             self._model,
             self._run,
             chains,
+            workers=worker,
+            allow_other_workers=worker is not None,
             key=key,
             priority=priority,
             pure=False,
@@ -210,8 +222,7 @@ class Drive:
             if line is not None and not line.ended:
                 line.error = _error(line.chains, future)
                 moved.append(line)
-        results = self._client.gather(done, direct=self._direct)
-        for future, (state, segments) in zip(done, results, strict=True):
+        for future, (state, segments) in self._gathered(done):
             line = self._of.pop(future.key, None)
             if line is None:
                 continue
@@ -223,8 +234,19 @@ class Drive:
             if state.drawn >= line.drawn:
                 line.state = state
             for segment in segments:
+                self._largest = max(self._largest, _bytes_of(segment))
                 take(segment, state)
         return moved
+
+    def _gathered(self, done: list[Future]) -> Iterator[tuple[Future, Any]]:
+        """Gather results, as many at once as fit; a call for each would be a way there and back."""
+        while done:
+            many = max(1, _GATHERED_BYTES // self._largest)
+            now, done = done[:many], done[many:]
+            results = self._client.gather(now, direct=self._direct)
+            for place, future in enumerate(now):
+                result, results[place] = results[place], None
+                yield future, result
 
     def _go_back(self, line: _Line) -> None:
         """Go on from the last draw that came in.
@@ -288,6 +310,16 @@ class Drive:
         for future in (self._model, self._run):
             future.release()
         self._of.clear()
+
+
+def _running(client: Client) -> list[str]:
+    workers = client.scheduler_info(n_workers=-1).get("workers", {})
+    return sorted(address for address, of in workers.items() if of["status"] == "running")
+
+
+def _bytes_of(segment: Segment) -> int:
+    values = segment.samples.values() if isinstance(segment.samples, dict) else ()
+    return sum(value.nbytes for value in values)
 
 
 def _batches(completed: Any, watch: Callable[[], bool]) -> Iterator[list[Future]]:

@@ -113,7 +113,7 @@ def _plan(written: Mapping[str, Any]) -> Plan:
         shapes={name: tuple(shape) for name, shape in written["shapes"].items()},
         dtypes={name: np.dtype(text) for name, text in written["dtypes"].items()},
         stats=[{k: np.dtype(text) for k, text in one.items()} for one in written["stats"]],
-        stats_shapes={},
+        stats_shapes=[],
         said=(),
     )
 

@@ -34,7 +34,7 @@ from cloudposterior.shipping import unpack_arguments
 
 __all__ = ["Plan", "PyMCChains", "arguments_of_chains"]
 
-_MOST_BYTES = 64 * 2**20
+_MOST_BYTES = 16 * 2**20
 """A segment ends before it grows larger, however fast the draws are."""
 
 _ONLY_ON_THE_CLIENT = {
@@ -80,8 +80,8 @@ class Plan:
         By variable that is recorded.
     stats : list of dict
         Kinds of the statistics by name, for each step method.
-    stats_shapes : dict
-        Kinds and shapes of the statistics of all step methods, as PyMC lists them.
+    stats_shapes : list of dict
+        Kinds and shapes of the statistics by name, for each step method.
     said : tuple of Said
         What PyMC logged and warned of while it prepared the run.
     """
@@ -90,7 +90,7 @@ class Plan:
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, np.dtype[Any]]
     stats: list[dict[str, Any]]
-    stats_shapes: dict[str, Any]
+    stats_shapes: list[dict[str, Any]]
     said: tuple[Said, ...]
 
 
@@ -249,7 +249,7 @@ def _as_prepared(taken: dict[str, Any], said: list[Said]) -> _Prepared:
         shapes=dict(recorder.var_shapes),
         dtypes=dict(recorder.var_dtypes),
         stats=step.stats_dtypes,
-        stats_shapes=step.stats_dtypes_shapes,
+        stats_shapes=[m.stats_dtypes_shapes for m in getattr(step, "methods", [step])],
         said=tuple(one for one in said if "Sequential sampling" not in one[-1]),
     )
     return _Prepared(

@@ -7,6 +7,7 @@ them a second time, so it is shown a few draws of each chain, and the arrays tak
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from pymc.backends.ndarray import NDArray
 from pymc.sampling.mcmc import _sample_return
 from pymc.sampling.parallel import Draw
 from pymc.stats.convergence import log_warning_stats, log_warnings, run_convergence_checks
+from pymc.step_methods.compound import get_stats_dtypes_shapes_from_steps
 from xarray import DataTree
 
 from cloudposterior.events import ChainReport, Phase
@@ -300,12 +302,18 @@ class PyMCJoin:
         return xr.Dataset(values, coords=ordered, attrs=shown.attrs)
 
 
+@dataclass(frozen=True)
+class _Method:
+    stats_dtypes_shapes: dict[str, Any]
+
+
 class _Step:
     """What a trace of the user's asks of a step method that is elsewhere."""
 
     def __init__(self, plan: Any, sampling_state: Any = None) -> None:
+        self.methods = [_Method(shapes) for shapes in plan.stats_shapes]
         self.stats_dtypes = plan.stats
-        self.stats_dtypes_shapes = plan.stats_shapes
+        self.stats_dtypes_shapes = get_stats_dtypes_shapes_from_steps(self.methods)
         self.sampling_state = sampling_state
 
 

@@ -172,7 +172,7 @@ def test_without_keep_chains_the_error_is_raised(
         cp.sample(build(), **SHORT, cluster=two_workers, cache=False)
 
 
-class failing_chain:  # noqa: N801
+class failing_chain:
     """Workers in which one chain fails."""
 
     def __init__(self, client: Client, chain: int) -> None:
