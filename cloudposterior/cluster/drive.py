@@ -7,6 +7,7 @@ place for the next. Nothing but keys passes through the scheduler.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from dask.utils import parse_timedelta
 
 from cloudposterior.cluster import tasks
 from cloudposterior.cluster.reach import reaches_workers
-from cloudposterior.errors import ChainError, ClusterError, ClusterWarning, warn
+from cloudposterior.errors import ChainError, ClusterError, ClusterWarning, tell
 from cloudposterior.samplers.protocol import Run, Sampler, Segment, State
 
 if TYPE_CHECKING:
@@ -152,6 +153,8 @@ class Drive:
                 loop=self._client.loop,
             )
             for batch in _batches(completed, watch):
+                # what was lost before it was gathered is made again
+                completed.update([f for f in batch if f.status in ("lost", "pending")])
                 for line in self._take(batch, take):
                     if line.error is not None and not go_on:
                         raise line.error
@@ -166,6 +169,9 @@ class Drive:
                 self._stop(take)
         except KeyboardInterrupt:
             self._stop(take)
+            raise
+        except BaseException:
+            self._tell_to_stop()
             raise
         finally:
             self._release()
@@ -214,7 +220,7 @@ class Drive:
 
     def _take(self, batch: list[Future], take: Callable[[Segment, State], None]) -> list[_Line]:
         """Hand on what futures hold; give the lines that may need a next task, one each time."""
-        failed = [f for f in batch if f.status != "finished"]
+        failed = [f for f in batch if f.status in ("error", "cancelled")]
         done = [f for f in batch if f.status == "finished" and f.key in self._of]
         moved = []
         for future in failed:
@@ -224,11 +230,11 @@ class Drive:
                 moved.append(line)
         for future, (state, segments) in self._gathered(done):
             line = self._of.pop(future.key, None)
-            if line is None:
+            if line is None or line.error is not None:
                 continue
             line.pending.remove(future)
             moved.append(line)
-            if segments and segments[0].first > line.drawn:
+            if (segments[0].first if segments else state.drawn) > line.drawn:
                 self._go_back(line)
                 continue
             if state.drawn >= line.drawn:
@@ -288,16 +294,21 @@ class Drive:
         if not running:
             return
         seconds = parse_timedelta(dask.config.get("cloudposterior.cluster.stop-timeout"))
-        keys = [future.key for line in self._lines for future in line.pending]
         try:
-            self._client.run(tasks.stop, keys, on_error="ignore")
+            self._tell_to_stop()
             # it asks for the current client, which ours is not
             with self._client.as_current():
                 wait(running, timeout=float(seconds))
-        except (TimeoutError, OSError) as error:
-            warn(ClusterWarning, f"not all chains handed over what they drew last: {error!r}")
+        except (TimeoutError, OSError, CancelledError) as error:
+            tell(ClusterWarning, f"not all chains handed over what they drew last: {error!r}")
         finished = [future for future in running if future.status == "finished"]
         self._take(finished, take)
+
+    def _tell_to_stop(self) -> None:
+        """Have the segments that are being drawn end with the next draw."""
+        keys = [future.key for line in self._lines for future in line.pending]
+        if self._client.status == "running":
+            self._client.run(tasks.stop, keys, on_error="ignore", wait=False)
 
     def _release(self) -> None:
         """Let go of everything. What nobody else wants is dropped, running tasks included.

@@ -133,8 +133,6 @@ def _as_chain_error(chains: tuple[int, ...]) -> Iterator[None]:
     """
     try:
         yield
-    except (SystemExit, GeneratorExit):
-        raise
     except BaseException as error:  # noqa: BLE001  (nutpie's PanicException is one, too)
         text = f"{type(error).__name__}: {error}"
         failed = ChainError(chains, _current_worker(), text)

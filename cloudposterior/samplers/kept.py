@@ -27,6 +27,7 @@ from cloudposterior.shipping import unpack_model
 __all__ = ["KeptModel", "by_value", "keep_model", "kept_models", "shapes_of"]
 
 _RUNS_PER_MODEL = 4
+_FUNCTIONS_PER_MODEL = 64
 _DATA_PER_MODEL = 2
 
 
@@ -42,6 +43,8 @@ class KeptModel:
 
     Attributes
     ----------
+    token : str
+        The token of the model with the data that it has now.
     lock : threading.RLock
         Held by whoever runs its functions: none of them can run twice at once.
     """
@@ -49,8 +52,8 @@ class KeptModel:
     def __init__(self, model: pm.Model, token: str) -> None:
         self.model = model
         self.lock = threading.RLock()
-        self._token = token
-        self._compiled: dict[Hashable, Any] = {}
+        self.token = token
+        self._compiled: OrderedDict[Hashable, Any] = OrderedDict()
         self._runs: OrderedDict[str, Any] = OrderedDict()
         self._data = OrderedDict({token: _data_of(model)})
         compile_gradient = model.logp_dlogp_function
@@ -59,18 +62,18 @@ class KeptModel:
 
     def use_data(self, run: Run, packed: bytes) -> None:
         """Put the data of a run into the model; nothing is compiled again for that."""
-        if self._token == run.model:
+        if self.token == run.model:
             return
         data = self._data.get(run.model) or _data_of(unpack_model(packed))
         for name, value in data.items():
             self.model[name].set_value(value)
         _remember(self._data, run.model, data, _DATA_PER_MODEL)
-        self._token = run.model
+        self.token = run.model
 
     @property
     def data(self) -> dict[str, Any]:
         """The values of the model's `pymc.Data` by name."""
-        return self._data[self._token]
+        return self._data[self.token]
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -89,9 +92,9 @@ class KeptModel:
 
     def once(self, key: Hashable, compile_it: Callable[[], Any]) -> Any:
         """Give what was compiled under a key, or compile it."""
-        if key not in self._compiled:
-            self._compiled[key] = compile_it()
-        return self._compiled[key]
+        value = self._compiled[key] if key in self._compiled else compile_it()
+        _remember(self._compiled, key, value, _FUNCTIONS_PER_MODEL)
+        return value
 
     def _gradient(self, compile_it: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         point = kwargs.pop("initial_point", None)

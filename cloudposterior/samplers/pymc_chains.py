@@ -18,6 +18,14 @@ import numpy as np
 from pymc.backends.ndarray import NDArray
 from pymc.sampling import mcmc
 from pymc.sampling.population import _sample_population
+from pymc.step_methods import (
+    NUTS,
+    BinaryGibbsMetropolis,
+    DEMetropolisZ,
+    HamiltonianMC,
+    Metropolis,
+    Slice,
+)
 from pymc.step_methods.arraystep import PopulationArrayStepShared
 from pymc.step_methods.compound import CompoundStep
 from pymc.step_methods.state import DataClassState
@@ -36,6 +44,9 @@ __all__ = ["Plan", "PyMCChains", "arguments_of_chains"]
 
 _MOST_BYTES = 16 * 2**20
 """A segment ends before it grows larger, however fast the draws are."""
+
+_BLIND_TO_DATA = {NUTS, HamiltonianMC, Metropolis, Slice, DEMetropolisZ, BinaryGibbsMetropolis}
+"""Step methods that read no values of the model when they are made."""
 
 _ONLY_ON_THE_CLIENT = {
     # how it looks, and where it runs
@@ -110,7 +121,7 @@ class _Prepared:
     @property
     def resumable(self) -> bool:
         """Whether all that the step methods know is in their sampling state."""
-        return self.together is None and all(map(_says_all, _methods(self.step)))
+        return self.together is None and all(_says_all(type(m)) for m in _methods(self.step))
 
 
 @dataclass(frozen=True)
@@ -164,14 +175,13 @@ def _methods(step: Any) -> list[Any]:
     return [step]
 
 
-def _says_all(method: Any) -> bool:
-    """Tell whether a step method's sampling state is its own, and not one that it inherited.
+def _says_all(kind: type[Any]) -> bool:
+    """Tell whether the sampling state of a kind of step method is its own, and not inherited.
 
     A user's subclass may hold more than the state of the class that it is made from.
     """
-    return vars(type(method)).get("_state_class", DataClassState) is not DataClassState or (
-        type(method).__module__.startswith("pymc.")
-        and type(method)._state_class is not DataClassState
+    return vars(kind).get("_state_class", DataClassState) is not DataClassState or (
+        kind.__module__.startswith("pymc.") and kind._state_class is not DataClassState
     )
 
 
@@ -274,19 +284,21 @@ def _instantiated(kept: KeptModel, step: Callable[..., Any], model: Any, **kwarg
             "shapes": shapes_of(point),
         }
     )
-    if kwargs["steps"] or options is None:
-        # made by the user, and changed by whoever draws with them
+    if kwargs["steps"] or options is None or not all(map(_says_all, selected)):
+        # made by the user, or changed for good by whoever draws with them
         return step(model, **kwargs)
     names = tuple(
         (m.__qualname__, *(str(v.name) for v in values)) for m, values in selected.items()
     )
+    # others may look at the data when they are made, as for the number of categories
+    data = "" if set(selected) <= _BLIND_TO_DATA else kept.token
 
     def make() -> tuple[Any, Any]:
         made = step(model, **kwargs)
         compound = CompoundStep(made) if isinstance(made, list) else made
         return compound, _taken_down(compound)
 
-    made, initial = kept.once(("step methods", names, options), make)
+    made, initial = kept.once(("step methods", names, options, data), make)
     _put_back(made, initial)
     return made
 

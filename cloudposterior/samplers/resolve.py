@@ -15,7 +15,7 @@ from pymc.step_methods.arraystep import PopulationArrayStepShared
 from pymc.step_methods.compound import CompoundStep
 
 from cloudposterior.samplers import pymc as sampler_pymc
-from cloudposterior.samplers.doors import doors
+from cloudposterior.samplers.doors import COMPILING, doors
 from cloudposterior.samplers.whole_chains import where_it_compiles
 
 __all__ = ["Resolved", "resolve"]
@@ -87,12 +87,16 @@ def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
     # PyMC writes into the dictionaries it is given
     others = {k: dict(v) if type(v) is dict else v for k, v in extra.items()}
     try:
-        with doors(
-            mcmc,
-            assign_step_methods=assign,
-            init_nuts=compile_it("pymc"),
-            make_initial_point_fns_per_chain=compile_it("pymc"),
-            _sample_external_nuts=leave_pymc,
+        # where workers are threads of this process, one of them may compile just now
+        with (
+            COMPILING,
+            doors(
+                mcmc,
+                assign_step_methods=assign,
+                init_nuts=compile_it("pymc"),
+                make_initial_point_fns_per_chain=compile_it("pymc"),
+                _sample_external_nuts=leave_pymc,
+            ),
         ):
             sampler_pymc.SAMPLE(call.pop("draws"), **call, **others)
     except _ReachedError as door:

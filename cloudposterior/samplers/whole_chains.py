@@ -87,6 +87,8 @@ class WholeChains:
         chain = state.chains[0]
         with ExitStack() as stack:
             stack.enter_context(kept.lock)
+            if budget.stopped():  # while another chain was drawn
+                return state, []
             kept.use_data(run, model)
             stack.enter_context(kept.model)
             stack.enter_context(said_kept(said))
@@ -160,7 +162,10 @@ def _nutpie_doors(
             compiled, data_of = kept.once(
                 ("nutpie", options), lambda: (compile_it(model, **kwargs), run.model)
             )
-        return compiled if data_of == run.model else compiled.with_data(**kept.data)
+        if data_of == run.model:
+            return compiled
+        used = {variable.name for variable in compiled.shared_var_keys}
+        return compiled.with_data(**{k: v for k, v in kept.data.items() if k in used})
 
     def sample(draw: Callable[..., Any], compiled: Any, **kwargs: Any) -> Any:
         kwargs.update(blocking=False, progress_bar=False)
