@@ -164,8 +164,7 @@ def _nutpie_doors(
             )
         if data_of == run.model:
             return compiled
-        used = {variable.name for variable in compiled.shared_var_keys}
-        return compiled.with_data(**{k: v for k, v in kept.data.items() if k in used})
+        return compiled.with_data(**_known_to(compiled, kept.data))
 
     def sample(draw: Callable[..., Any], compiled: Any, **kwargs: Any) -> Any:
         kwargs.update(blocking=False, progress_bar=False)
@@ -183,6 +182,15 @@ def _nutpie_doors(
 
     place, name = where_it_compiles("nutpie")
     return doors(place, **{name: compile_model}, sample=sample)
+
+
+def _known_to(compiled: Any, data: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the data that a compiled model does not use: nutpie refuses their names."""
+    if hasattr(compiled, "shared_var_keys"):
+        known = {variable.name for variable in compiled.shared_var_keys}
+    else:  # older versions, which know them by name
+        known = set(getattr(compiled, "shared_data", data))
+    return {name: value for name, value in data.items() if name in known}
 
 
 def _teller(chain: int, draws: int, budget: Budget) -> Callable[[list[Any]], None]:
