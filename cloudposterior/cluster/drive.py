@@ -308,7 +308,7 @@ class Drive:
         """Have the segments that are being drawn end with the next draw."""
         keys = [future.key for line in self._lines for future in line.pending]
         if self._client.status == "running":
-            self._client.run(tasks.stop, keys, on_error="ignore", wait=False)
+            self._client.run(tasks.stop, keys, on_error="ignore")
 
     def _release(self) -> None:
         """Let go of everything. What nobody else wants is dropped, running tasks included.
