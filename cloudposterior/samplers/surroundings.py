@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -134,18 +134,19 @@ def one_thread() -> Iterator[None]:
     The limits are the whole process's: they are lifted when the last one leaves.
     """
     global _users, _limits
-    # what is loaded later is not limited
-    numba = importlib.import_module("numba")
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
     with _threads:
         _users += 1
         if _limits is None:
             _limits = threadpool_limits(limits=1)
+    numba = sys.modules.get("numba")
+    before = numba.get_num_threads() if numba is not None else 1
+    if numba is not None:
+        numba.set_num_threads(1)
     try:
         yield
     finally:
-        numba.set_num_threads(before)
+        if numba is not None:
+            numba.set_num_threads(before)
         with _threads:
             _users -= 1
             if _users == 0 and _limits is not None:
