@@ -127,10 +127,10 @@ class WholeJoin:
             if "sampling_time" in child.attrs:
                 child.attrs["sampling_time"] = elapsed_s
             if "inference_library_settings" in child.attrs:
-                # those of nutpie, in JSON
-                settings = json.loads(child.attrs["inference_library_settings"])
-                settings["num_chains"] = child.sizes.get("chain", self._chains)
-                child.attrs["inference_library_settings"] = json.dumps(settings)
+                # nutpie's, in JSON; the seed is that of the first chain
+                written = json.loads(child.attrs["inference_library_settings"])
+                written["settings"]["num_chains"] = child.sizes["chain"]
+                child.attrs["inference_library_settings"] = json.dumps(written)
         result = from_tree(tree)
         if self._checks:
             found = run_convergence_checks(result, self._model)

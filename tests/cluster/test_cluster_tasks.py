@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,6 @@ from cloudposterior.cluster import tasks
 from cloudposterior.cluster.drive import Drive
 from cloudposterior.errors import ChainError
 from cloudposterior.samplers.protocol import Segment, State
-from cloudposterior.samplers.surroundings import one_thread
 from tests.cluster.stubs import Counting, Panic, run_of
 
 
@@ -37,27 +35,6 @@ def test_task_is_held_to_one_thread(two_workers: Client) -> None:
     drive = Drive(two_workers, Threads(), b"", run_of("threads"), name="stub-sample")
     drive.draw([(0,)], lambda segment, state: taken.append(segment))
     assert taken[0].samples["x"].tolist() == [1]
-
-
-def test_threads_are_given_back_by_the_last_one_to_leave() -> None:
-    before = pools()
-    inside, leave = threading.Barrier(2), threading.Event()
-    seen = []
-
-    def other() -> None:
-        with one_thread():
-            inside.wait(30)
-            leave.wait(30)
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    with one_thread():
-        inside.wait(30)
-    seen = pools()
-    leave.set()
-    thread.join()
-    assert set(seen) <= {1}
-    assert pools() == before
 
 
 def test_segment_that_was_told_to_stop_beforehand_draws_nothing() -> None:
