@@ -262,8 +262,7 @@ class Drive:
         that came in, and there may be draws between the two that nobody sends.
         """
         self._forget(line)
-        assert line.state is not None
-        line.last = line.state
+        line.last = line.begun if line.state is None else line.state
         line.origin = f"-from {line.drawn}"
 
     def _forget(self, line: _Line) -> None:

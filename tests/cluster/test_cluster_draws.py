@@ -86,6 +86,7 @@ def test_arguments_of_compilation_are_honoured(two_workers: Client) -> None:
     assert_same_result(ours, plain(models.regression(), **options))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compiling", "cut_small")
 @pytest.mark.parametrize("build", [models.normal, models.mixture], ids=lambda b: str(b.__name__))
 def test_workers_do_not_change_the_draws(

@@ -48,6 +48,7 @@ def one_worker() -> Iterator[Client]:
         yield client
 
 
+@pytest.mark.slow
 def test_nutpie_draws_the_same_wherever_and_again(one_worker: Client, two_workers: Client) -> None:
     first = on_cluster(models.regression(), one_worker, chains=3, **NUTPIE)
     before = compilations(one_worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,20 +157,27 @@ def test_trace_of_the_users_is_filled_as_in_plain(cluster: Sample) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*zarr.*")
-def test_trace_in_zarr_is_filled_as_in_plain(cluster: Sample, tmp_path: Any) -> None:
+def test_trace_in_zarr_is_filled_as_in_plain(cluster: Sample, tmp_path: Path) -> None:
     if not getattr(pymc_zarr, "_zarr_available", False):
         pytest.skip("PyMC cannot use the zarr that is installed, if any")
     import zarr
 
-    results, traces = [], []
+    traces = []
     for run in (cluster, plain):
         store = zarr.storage.DirectoryStore(str(tmp_path / str(len(traces))))
-        traces.append(pm.backends.zarr.ZarrTrace(store=store, include_transformed=True))
-        results.append(run(several(), trace=traces[-1]))
-    assert_same_result(*results)
-    ours, theirs = (trace._sampling_state for trace in traces)
-    assert np.array_equal(ours.draw_idx[:], theirs.draw_idx[:])
-    assert [type(s) for s in ours.sampling_state[:]] == [type(s) for s in theirs.sampling_state[:]]
+        trace = pymc_zarr.ZarrTrace(store=store, include_transformed=True)
+        # as the newer releases of xarray cannot read it
+        returned = run(several(), trace=trace, return_inferencedata=False)
+        assert returned is trace
+        traces.append(trace)
+    ours, theirs = traces
+    assert ours.groups() == theirs.groups()
+    for group in (g for g in theirs.groups() if g != "_sampling_state"):
+        for name, values in theirs.root[group].arrays():
+            # there they bear the number of the step method
+            if name.split("__")[-1] not in TIMES:
+                assert same_values(ours.root[group][name][:], values[:]), f"{group}/{name}"
+    assert np.array_equal(ours._sampling_state.draw_idx[:], theirs._sampling_state.draw_idx[:])
 
 
 Seen = dict[int, list[tuple[Any, ...]]]

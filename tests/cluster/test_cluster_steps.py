@@ -43,6 +43,14 @@ def test_step_that_pymc_assigns_draws_as_plain(name: str, two_workers: Client) -
     check(MODELS[name], two_workers, chains=3)
 
 
+@pytest.mark.skipif(PYMC_5, reason="PyMC 5 has no frozen models")
+def test_frozen_model_draws_as_plain(two_workers: Client) -> None:
+    from pymc.model.transform.optimization import freeze_model
+
+    for seed in (5, 6):
+        check(lambda: freeze_model(models.regression()), two_workers, random_seed=seed)
+
+
 STEPS: dict[str, Callable[[pm.Model], Any]] = {
     "NUTS": lambda m: pm.NUTS(model=m),
     "NUTS and its settings": lambda m: pm.NUTS(model=m, target_accept=0.95, max_treedepth=3),
