@@ -219,8 +219,12 @@ def test_package_that_is_only_there_is_named(commands: Commands, tmp_path: Path)
 def test_other_python_is_named(two_workers: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = ".".join(platform.python_version_tuple()[:2])
     monkeypatch.setattr(platform, "python_version", lambda: "3.99.1")
-    with pytest.raises(ClusterError) as told:
-        check_workers(two_workers, ["pymc"])
+    # a client of its own: what one has found equal is not asked again
+    with (
+        Client(two_workers.cluster, set_as_default=False) as client,
+        pytest.raises(ClusterError) as told,
+    ):
+        check_workers(client, ["pymc"])
     for address in two_workers.scheduler_info()["workers"]:
         assert f"  {address}: Python {theirs}, here 3.99\n" in str(told.value)
     assert "start the workers with Python 3.99" in str(told.value)
@@ -231,7 +235,8 @@ def test_worker_of_the_same_minor_python_passes(
 ) -> None:
     theirs = ".".join(platform.python_version_tuple()[:2])
     monkeypatch.setattr(platform, "python_version", lambda: f"{theirs}.99")
-    check_workers(two_workers, ["pymc"])
+    with Client(two_workers.cluster, set_as_default=False) as client:
+        check_workers(client, ["pymc"])
 
 
 def test_worker_that_leaves_meanwhile_is_no_error(
