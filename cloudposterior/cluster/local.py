@@ -110,6 +110,8 @@ def _start(workers: int) -> _Kept:
             memory_limit=0,
             # else a chain that keeps its worker busy, or is left at exit, fills the terminal
             silence_logs=logging.ERROR,
+            # it looks at a chain a hundred times a second, and slows it by a tenth
+            config={"distributed.worker.profile.enabled": False},
         )
     except RuntimeError as error:
         raise ClusterError(_did_not_start(error)) from error
