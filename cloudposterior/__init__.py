@@ -4,29 +4,40 @@
 >>> with cp.cloud(model, cluster=client, cache="disk"):  # doctest: +SKIP
 ...     idata = pm.sample()
 
-Importing the package also makes `dask.base.tokenize` read PyMC models: see `identity`.
+Importing the package also makes `dask.base.tokenize` read PyMC models: see `identity`. PyMC itself
+is imported by the first use of something that needs it, so that a scheduler, or a command that
+lists a cache, does without.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from dask.base import normalize_token
+
 from cloudposterior import config  # noqa: F401  (sets the defaults of the settings)
-from cloudposterior.api import cloud, explain, sample
-from cloudposterior.cache import DiskCache, Entry, MemoryCache, Record
-from cloudposterior.cluster.on_coiled import coiled_cluster
-from cloudposterior.cluster.sizing import ClusterOptions, cluster_options
-from cloudposterior.errors import (
-    BlockError,
-    CacheFileError,
-    CacheWarning,
-    ChainError,
-    CloudPosteriorError,
-    ClusterError,
-    ClusterWarning,
-    ShippingError,
-    TokenError,
-    TokenWarning,
-)
-from cloudposterior.explain import Explanation
+
+if TYPE_CHECKING:
+    from cloudposterior.api import cloud, explain, sample
+    from cloudposterior.cache import DiskCache, Entry, MemoryCache, Record
+    from cloudposterior.cluster.on_coiled import coiled_cluster
+    from cloudposterior.cluster.sizing import ClusterOptions, cluster_options
+    from cloudposterior.errors import (
+        BlockError,
+        CacheFileError,
+        CacheWarning,
+        ChainError,
+        CloudPosteriorError,
+        ClusterError,
+        ClusterWarning,
+        DisplayWarning,
+        ShippingError,
+        TokenError,
+        TokenWarning,
+    )
+    from cloudposterior.explanation import Explanation
 
 __all__ = [
     "BlockError",
@@ -38,6 +49,7 @@ __all__ = [
     "ClusterOptions",
     "ClusterWarning",
     "DiskCache",
+    "DisplayWarning",
     "Entry",
     "Explanation",
     "MemoryCache",
@@ -51,3 +63,42 @@ __all__ = [
     "explain",
     "sample",
 ]
+
+_HOMES = {
+    "cloud": "api",
+    "explain": "api",
+    "sample": "api",
+    "DiskCache": "cache",
+    "Entry": "cache",
+    "MemoryCache": "cache",
+    "Record": "cache",
+    "coiled_cluster": "cluster.on_coiled",
+    "ClusterOptions": "cluster.sizing",
+    "cluster_options": "cluster.sizing",
+    "Explanation": "explanation",
+}
+"""The module of each public name; all others are errors and warnings."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+def _register_tokens() -> None:
+    importlib.import_module(f"{__name__}.identity")
+
+
+if "pymc" in sys.modules:
+    # Dask keeps what it found for a class, so what it has met by now is registered at once
+    _register_tokens()
+else:
+    normalize_token.register_lazy("pymc", _register_tokens)
+    normalize_token.register_lazy("pytensor", _register_tokens)

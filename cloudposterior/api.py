@@ -14,7 +14,7 @@ from cloudposterior.cache.choice import MEMORY, CacheChoice, choose_cache
 from cloudposterior.cluster.connect import check_cluster
 from cloudposterior.cluster.place import OnCluster
 from cloudposterior.errors import BlockError, TokenError
-from cloudposterior.explain import Explanation, explain_request
+from cloudposterior.explanation import Explanation, explain_request
 from cloudposterior.identity import AnyModel
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.run import Here, Place, fulfil

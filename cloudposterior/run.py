@@ -14,7 +14,7 @@ from xarray import DataTree
 
 from cloudposterior.cache import Cache, Entry, Record
 from cloudposterior.errors import CacheWarning, TokenError, TokenWarning, tell, warn
-from cloudposterior.explain import near_miss
+from cloudposterior.explanation import near_miss
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.seed import seed_attribute

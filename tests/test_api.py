@@ -610,4 +610,4 @@ def test_frozen_model_is_sampled_once(
 
 def test_module_named_explain_does_not_hide_the_function() -> None:
     assert callable(cp.explain)
-    assert "cloudposterior.explain" in sys.modules
+    assert "cloudposterior.explanation" in sys.modules

@@ -15,7 +15,7 @@ LAYERS = (
     {"errors", "events", "config"},
     {"identity", "samplers", "posterior", "shipping"},
     {"operations", "cache", "progress"},
-    {"explain", "run", "blocks", "cluster"},
+    {"explanation", "run", "blocks", "cluster"},
     {"api", "demo", "cli"},
 )
 WITHIN_A_LAYER = {
@@ -24,7 +24,7 @@ WITHIN_A_LAYER = {
     ("samplers", "shipping"),
     ("shipping", "identity.ops"),
     ("shipping", "identity.model"),
-    ("run", "explain"),
+    ("run", "explanation"),
     ("demo", "api"),
     ("cli", "api"),
     ("cli", "demo"),
