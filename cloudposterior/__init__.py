@@ -20,7 +20,7 @@ from dask.base import normalize_token
 from cloudposterior import config  # noqa: F401  (sets the defaults of the settings)
 
 if TYPE_CHECKING:
-    from cloudposterior.api import cloud, explain, sample
+    from cloudposterior.api import Run, cloud, explain, runs, sample
     from cloudposterior.cache import DiskCache, Entry, MemoryCache, Record
     from cloudposterior.cluster.on_coiled import coiled_cluster
     from cloudposterior.cluster.sizing import ClusterOptions, cluster_options
@@ -54,6 +54,7 @@ __all__ = [
     "Explanation",
     "MemoryCache",
     "Record",
+    "Run",
     "ShippingError",
     "TokenError",
     "TokenWarning",
@@ -61,12 +62,15 @@ __all__ = [
     "cluster_options",
     "coiled_cluster",
     "explain",
+    "runs",
     "sample",
 ]
 
 _HOMES = {
+    "Run": "api",
     "cloud": "api",
     "explain": "api",
+    "runs": "api",
     "sample": "api",
     "DiskCache": "cache",
     "Entry": "cache",

@@ -17,9 +17,11 @@ from cloudposterior.errors import BlockError, TokenError
 from cloudposterior.explanation import Explanation, explain_request
 from cloudposterior.identity import AnyModel
 from cloudposterior.operations.sample import SampleCall
+from cloudposterior.progress.table import Table
+from cloudposterior.progress.view import RunView, views_under_way
 from cloudposterior.run import Here, Place, fulfil
 
-__all__ = ["cloud", "explain", "sample"]
+__all__ = ["Run", "cloud", "explain", "runs", "sample"]
 
 
 def _cache(choice: CacheChoice) -> Cache | None:
@@ -39,7 +41,9 @@ def _checked(model: object) -> pm.Model:
 
 def _place(cluster: Any, *, keep_chains: bool, progress: bool) -> Place:
     check_cluster(cluster)
-    return Here() if cluster is None else OnCluster(cluster, keep_chains, progress)
+    if cluster is None:
+        return Here(progress)
+    return OnCluster(cluster, keep_chains, progress)
 
 
 class cloud:  # noqa: N801  (a context manager, named as it reads)
@@ -71,8 +75,9 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         If chains fail on a cluster, return those that did not, with a warning. Else the first
         failure is raised.
     progress : bool, default True
-        Show how a run on a cluster stands: a table in a terminal, lines of text elsewhere.
-        ``progressbar=False`` and ``quiet=True`` of `pymc.sample` silence it, too.
+        Show how a run on a cluster stands: a table in a notebook or a terminal, lines of text
+        elsewhere, and the page "Posterior" of the Dask dashboard. ``progressbar=False`` and
+        ``quiet=True`` of `pymc.sample` silence it here, and leave the page.
 
     Raises
     ------
@@ -250,6 +255,47 @@ def sample(
     )
     with model:
         return block.sample(*args, **kwargs)
+
+
+class Run:
+    """A run on a cluster that is under way in this process, as `runs` lists it."""
+
+    def __init__(self, view: RunView) -> None:
+        self._view = view
+
+    def __repr__(self) -> str:
+        return f"<cloudposterior.Run {'; '.join(self.status().lines())}>"
+
+    def status(self) -> Table:
+        """Say how it stands.
+
+        Returns
+        -------
+        cloudposterior.progress.table.Table
+            A row for each chain, times in seconds; ``lines()`` puts it in words.
+        """
+        return self._view.status()
+
+    def stop(self) -> None:
+        """Ask its chains to end; the call that samples returns the draws made by then."""
+        self._view.stop()
+
+
+def runs() -> list[Run]:
+    """List the runs on clusters that are under way in this process.
+
+    Returns
+    -------
+    list of Run
+        The latest at the end. What another thread samples can be looked at and stopped.
+
+    Examples
+    --------
+    >>> import cloudposterior as cp
+    >>> cp.runs()
+    []
+    """
+    return [Run(view) for view in views_under_way()]
 
 
 def explain(

@@ -8,6 +8,7 @@ from typing import Any
 __all__ = [
     "TOPIC",
     "ChainReport",
+    "Diagnosis",
     "Event",
     "Phase",
     "RunStarted",
@@ -34,13 +35,16 @@ class RunStarted:
         Who runs it: user and machine.
     stop_digest : str
         SHA-256, in hex, of the secret that the client's link to the page carries; only who has
-        the secret may stop the run.
+        the secret may stop the run. Empty where nobody may.
+    client : str
+        The client, as its scheduler knows it.
     """
 
     title: str
     chains: int
     owner: str = ""
     stop_digest: str = ""
+    client: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,8 @@ class Phase:
     ----------
     name : str
         In words: ``"waiting for workers"``, ``"sending the model"``, ``"compiling"``,
-        ``"sampling"``, ``"gathering"``, ``"saving"``, ``"finished"``, ``"stopped"``, ``"failed"``,
-        ``"cached result"``.
+        ``"sampling"``, ``"stopping"``, ``"gathering"``, ``"saving"``, ``"finished"``,
+        ``"stopped"``, ``"failed"``, ``"cached result"``.
     chain : int or None
         The chain; None for the run.
     worker : str
@@ -105,20 +109,67 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Diagnosis:
+    """How good the posterior is so far, by its draws after tuning; parameters are its elements.
+
+    Attributes
+    ----------
+    chains : tuple of int
+        The chains whose draws were looked at.
+    draws : int
+        How many of each.
+    parameters : int
+        How many there are.
+    names : tuple of str
+        Those that were looked at, the worst first, e.g. ``"a[AITKIN]"``.
+    mean, sd, r_hat, ess_bulk, ess_tail : tuple of float
+        For each of them: mean, standard deviation, rank-normalized split R-hat, and effective
+        sample sizes (Vehtari et al., 2021, doi:10.1214/20-BA1221). NaN where it is not defined.
+    traced : int
+        Of how many of them, from the first on, there are draws in `trace`.
+    points : int
+        How many draws of each chain, spread evenly.
+    trace : bytes
+        Those draws, as 32-bit floats ``(traced, chain, points)``, little-endian.
+    """
+
+    chains: tuple[int, ...]
+    draws: int
+    parameters: int
+    names: tuple[str, ...]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    r_hat: tuple[float, ...]
+    ess_bulk: tuple[float, ...]
+    ess_tail: tuple[float, ...]
+    traced: int = 0
+    points: int = 0
+    trace: bytes = b""
+
+
+@dataclass(frozen=True)
 class StopAsked:
-    """Somebody who has the link to a run asks on the dashboard for its end."""
+    """Somebody who has the link to a run asks on the dashboard for its end.
+
+    Attributes
+    ----------
+    stop_digest : str
+        That of the link; who has another goes on.
+    """
+
+    stop_digest: str
 
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (RunStarted, ChainReport, Phase, StopAsked)
+    kind.__name__: kind for kind in (RunStarted, ChainReport, Phase, Diagnosis, StopAsked)
 }
 
 
-Event = RunStarted | ChainReport | Phase | StopAsked
+Event = RunStarted | ChainReport | Phase | Diagnosis | StopAsked
 
 
 def to_message(run: str, event: Event) -> dict[str, Any]:
-    """Write an event as Dask's log of events takes it: numbers, text and None."""
+    """Write an event as Dask's log of events takes it: numbers, text, bytes and None."""
     return {"run": run, "kind": type(event).__name__, **asdict(event)}
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -19,22 +18,19 @@ from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.seed import seed_attribute
 from cloudposterior.posterior import from_tree, is_posterior, to_tree
+from cloudposterior.progress.display import say
 
-__all__ = ["Here", "Place", "fulfil"]
+__all__ = ["Here", "Place", "Running", "fulfil"]
 
 
-class Place(Protocol):
-    """Where calls run."""
+class Running(Protocol):
+    """A call that runs somewhere."""
 
-    def run(
-        self, call: SampleCall, request: Request | None, cache: Cache | None, *, fresh: bool
-    ) -> tuple[Any, Any]:
-        """Run a call.
+    def run(self, request: Request | None, cache: Cache | None, *, fresh: bool) -> tuple[Any, Any]:
+        """Run the call.
 
         Parameters
         ----------
-        call : SampleCall
-            The call.
         request : Request or None
             Its request; None where it has no key, or nobody asked for one.
         cache : Cache or None
@@ -51,21 +47,58 @@ class Place(Protocol):
         """
         ...
 
-    def forget(self, call: SampleCall, request: Request, cache: Cache) -> None:
+    def phase(self, name: str, detail: str = "") -> None:
+        """Show what is being done beside the sampling."""
+        ...
+
+    def forget(self, request: Request, cache: Cache) -> None:
         """Discard what is kept of runs of a request that failed: its result was saved."""
         ...
 
 
+class Place(Protocol):
+    """Where calls run."""
+
+    @property
+    def progress(self) -> bool:
+        """Whether it is shown how calls stand."""
+        ...
+
+    def open(self, call: SampleCall) -> AbstractContextManager[Running]:
+        """Make ready for a call, for as long as it runs and its result is saved."""
+        ...
+
+
+@dataclass(frozen=True)
 class Here:
-    """Runs calls in the process itself, and in those that PyMC starts from it."""
+    """Runs calls in the process itself, and in those that PyMC starts from it.
 
-    def run(
-        self, call: SampleCall, request: Request | None, cache: Cache | None, *, fresh: bool
-    ) -> tuple[Any, Any]:
-        """Run a call as PyMC does."""
-        return call.run()
+    Attributes
+    ----------
+    progress : bool
+        Whether a cached result is told; what else is shown is PyMC's.
+    """
 
-    def forget(self, call: SampleCall, request: Request, cache: Cache) -> None:
+    progress: bool = True
+
+    @contextmanager
+    def open(self, call: SampleCall) -> Iterator[Running]:
+        """Do nothing before and after."""
+        yield _RunHere(call)
+
+
+@dataclass(frozen=True)
+class _RunHere:
+    call: SampleCall
+
+    def run(self, request: Request | None, cache: Cache | None, *, fresh: bool) -> tuple[Any, Any]:
+        """Run the call as PyMC does."""
+        return self.call.run()
+
+    def phase(self, name: str, detail: str = "") -> None:
+        """Do nothing: PyMC has shown what it did."""
+
+    def forget(self, request: Request, cache: Cache) -> None:
         """Do nothing: no part of a run is kept."""
 
 
@@ -89,7 +122,7 @@ def fulfil(call: SampleCall, cache: Cache | None, place: Place, *, overwrite: bo
         As the call returns it without this package; the caller owns it.
     """
     if cache is None:
-        return _run(call, place, None, None, fresh=overwrite)[0]
+        return _run_alone(call, place, fresh=overwrite)
     reason = call.why_not()
     if reason is not None:
         return _run_uncached(call, place, reason)
@@ -105,7 +138,7 @@ def fulfil(call: SampleCall, cache: Cache | None, place: Place, *, overwrite: bo
     except Exception as error:  # noqa: BLE001  (a user's object may raise anything when it is read)
         return _run_uncached(call, place, f"no key could be made ({_named(error)})")
     if found is not None:
-        _say(call, _hit_line(found[1]))
+        _say(call, _hit_line(found[1]) if place.progress else None)
         return from_tree(found[0])
     assert request is not None
     if not overwrite:
@@ -116,7 +149,7 @@ def fulfil(call: SampleCall, cache: Cache | None, place: Place, *, overwrite: bo
 
 def _run_uncached(call: SampleCall, place: Place, reason: str) -> Any:
     warn(TokenWarning, f"this call is not cached, and runs each time: {reason}")
-    return _run(call, place, None, None, fresh=True)[0]
+    return _run_alone(call, place, fresh=True)
 
 
 def _look_up(cache: Cache, request: Request) -> tuple[DataTree, Entry] | None:
@@ -134,12 +167,17 @@ class _Made:
     random_seed: Any
 
 
+def _run_alone(call: SampleCall, place: Place, *, fresh: bool) -> Any:
+    with place.open(call) as running:
+        return _run(running, None, None, fresh=fresh)[0]
+
+
 def _run(
-    call: SampleCall, place: Place, request: Request | None, cache: Cache | None, *, fresh: bool
+    running: Running, request: Request | None, cache: Cache | None, *, fresh: bool
 ) -> tuple[Any, _Made]:
     started = time.perf_counter()
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    result, seed = place.run(call, request, cache, fresh=fresh)
+    result, seed = running.run(request, cache, fresh=fresh)
     made = _Made(created, time.perf_counter() - started, seed)
     if is_posterior(result):
         result.attrs.update(
@@ -153,25 +191,32 @@ def _run(
 def _run_and_keep(
     call: SampleCall, place: Place, cache: Cache, request: Request, *, fresh: bool
 ) -> Any:
-    result, made = _run(call, place, request, cache, fresh=fresh)
-    if not is_posterior(result):
-        return result
-    tree = to_tree(result)
-    lack = call.missing(tree)
+    with place.open(call) as running:
+        result, made = _run(running, request, cache, fresh=fresh)
+        if is_posterior(result) and _is_whole(call, result):
+            running.phase("saving")
+            _keep(running, cache, request, result, made)
+    return result
+
+
+def _is_whole(call: SampleCall, result: Any) -> bool:
+    lack = call.missing(to_tree(result))
     if lack is not None:
         tell(
             CacheWarning,
             f"sampling was interrupted ({lack}): what there is is returned, and not cached",
         )
-        return result
+    return lack is None
+
+
+def _keep(running: Running, cache: Cache, request: Request, result: Any, made: _Made) -> None:
     result.attrs["cloudposterior_token"] = request.token
     try:
         cache.put(to_tree(result), _record(request, made))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a posterior outranks its copy)
         tell(CacheWarning, f"the posterior is returned, but could not be saved: {_named(error)}")
-        return result
-    place.forget(call, request, cache)
-    return result
+    else:
+        running.forget(request, cache)
 
 
 def _record(request: Request, made: _Made) -> Record:
@@ -210,6 +255,4 @@ def _hit_line(entry: Entry) -> str:
 
 def _say(call: SampleCall, line: str | None) -> None:
     if line and not call.quiet:
-        # a terminal that cannot show a name shows its code instead
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        print(line.encode(encoding, "backslashreplace").decode(encoding))
+        say(line)

@@ -26,6 +26,7 @@ def test_exports_are_these() -> None:
         "Explanation",
         "MemoryCache",
         "Record",
+        "Run",
         "ShippingError",
         "TokenError",
         "TokenWarning",
@@ -33,6 +34,7 @@ def test_exports_are_these() -> None:
         "cluster_options",
         "coiled_cluster",
         "explain",
+        "runs",
         "sample",
     ]
 
@@ -59,6 +61,18 @@ def test_import_brings_in_no_cluster_and_no_dashboard() -> None:
     program = (
         "import sys, cloudposterior\n"
         "heavy = {'distributed', 'bokeh', 'coiled'}\n"
+        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert finished.stdout.strip() == "[]"
+
+
+def test_import_of_what_a_scheduler_needs_brings_in_no_pymc() -> None:
+    program = (
+        "import sys, cloudposterior.cluster.plugin\n"
+        "heavy = {'pymc', 'pytensor', 'numba', 'arviz', 'xarray', 'h5py'}\n"
         "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
     )
     finished = subprocess.run(

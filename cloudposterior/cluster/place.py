@@ -6,8 +6,10 @@ import logging
 import re
 import time
 import uuid
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dask.base import tokenize
@@ -17,17 +19,19 @@ from cloudposterior.cluster import tasks
 from cloudposterior.cluster.connect import open_client
 from cloudposterior.cluster.drive import Drive
 from cloudposterior.cluster.partial import FinishedChains, finished_chains
+from cloudposterior.cluster.share import Shared
 from cloudposterior.cluster.workers import check_workers, wait_for_workers
 from cloudposterior.errors import ClusterWarning, tell
-from cloudposterior.events import Phase
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.seed import recorded_seed
 from cloudposterior.posterior import is_posterior
+from cloudposterior.progress.diagnosis import Looking
 from cloudposterior.progress.display import choose_display
 from cloudposterior.progress.feed import events_of
 from cloudposterior.progress.table import RunTable
 from cloudposterior.progress.view import RunView
+from cloudposterior.samplers.drawn import label_of
 from cloudposterior.samplers.protocol import Run, Sampler, Segment, State
 from cloudposterior.samplers.pymc import sampler_packages
 from cloudposterior.samplers.pymc_chains import PyMCChains
@@ -41,7 +45,7 @@ from cloudposterior.shipping import pack_arguments, pack_model
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["OnCluster"]
+__all__ = ["OnCluster", "RunOnCluster"]
 
 _log = logging.getLogger("pymc")
 
@@ -59,22 +63,64 @@ class OnCluster:
     keep_chains : bool
         Whether chains that are whole are returned when others fail.
     progress : bool
-        Whether it is shown how a run stands.
+        Whether it is shown, here and on the dashboard, how a run stands.
     """
 
     cluster: Any
     keep_chains: bool = False
     progress: bool = True
 
-    def run(
-        self, call: SampleCall, request: Request | None, cache: Cache | None, *, fresh: bool
-    ) -> tuple[Any, Any]:
-        """Run a call.
+    @contextmanager
+    def open(self, call: SampleCall) -> Iterator[RunOnCluster]:
+        """Connect to the cluster for as long as a call runs.
 
         Parameters
         ----------
         call : SampleCall
             The call.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster cannot be reached.
+        """
+        with _view(call, silent=not self.progress) as view:
+            view.phase("connecting")
+            # how it ended is told while there is a client
+            with open_client(self.cluster, chains=call.chains) as client, view.ending():
+                yield RunOnCluster(self, call, client, view)
+
+
+@dataclass(frozen=True)
+class RunOnCluster:
+    """A call that runs on a cluster.
+
+    Attributes
+    ----------
+    place : OnCluster
+        How.
+    call : SampleCall
+        The call.
+    client : distributed.Client
+        Connected.
+    view : RunView
+        Shows it.
+    """
+
+    place: OnCluster
+    call: SampleCall
+    client: Client
+    view: RunView
+
+    def phase(self, name: str, detail: str = "") -> None:
+        """Show what is being done beside the sampling."""
+        self.view.phase(name, detail)
+
+    def run(self, request: Request | None, cache: Cache | None, *, fresh: bool) -> tuple[Any, Any]:
+        """Run the call.
+
+        Parameters
+        ----------
         request : Request or None
             Its request, from which the tasks have their keys, so that another client that makes
             the same one joins this run. None where nobody made one.
@@ -99,60 +145,45 @@ class OnCluster:
         ChainError
             If a chain failed.
         """
+        call, client, view = self.call, self.client, self.view
+        view.phase("waiting for workers")
+        wait_for_workers(client, tell=print if not call.quiet else _nobody)
+        check_workers(client, _PACKAGES)
+        sent = request.token if request is not None and not fresh else uuid.uuid4().hex
+        name = f"{_word(call.model.name or 'model')}-sample"
+        finished = finished_chains(call, request, cache)
+        seed, found = (call.seed, {}) if fresh else finished.find(call.seed)
+        if seed is None:
+            # held to the end, so that who asks for the same run meanwhile finds it
+            chosen = client.submit(tasks.choose_seed, key=f"{name}-seed-{sent}", pure=False)
+            seed = chosen.result()
+        packed, recorded = packed_seed(seed), recorded_seed(seed)
+        resolved = resolve({**call.arguments, "random_seed": seed}, call.extra)
+        check_workers(client, sampler_packages(resolved.sampler))
+        run = _run(call, resolved, packed, tokenize(sent, recorded))
+        sampler, join = _sampler(call, resolved)
+        _tell_of_start(call, client)
+        finished.add_to(join, found)
+        groups = [tuple(range(run.chains))] if resolved.together else _each(finished.missing)
+        if self.place.progress:
+            view.share(Shared(client, run.key, view.table.title, run.chains))
+        view.phase("sending the model")
+        drive = Drive(client, sampler, pack_model(call.model), run, name=name)
         with (
-            _view(call, silent=not self.progress) as view,
-            open_client(self.cluster, chains=call.chains) as client,
+            # chains that talk to each other are worth nothing alone
+            nullcontext() if resolved.together else finished.kept_from(join, recorded),
+            events_of(client, run.key, view.take),
         ):
-            view.phase("waiting for workers")
-            wait_for_workers(client, tell=print if not call.quiet else _nobody)
-            check_workers(client, _PACKAGES)
-            sent = request.token if request is not None and not fresh else uuid.uuid4().hex
-            name = f"{_word(call.model.name or 'model')}-sample"
-            finished = finished_chains(call, request, cache)
-            seed, found = (call.seed, {}) if fresh else finished.find(call.seed)
-            if seed is None:
-                # held to the end, so that who asks for the same run meanwhile finds it
-                chosen = client.submit(tasks.choose_seed, key=f"{name}-seed-{sent}", pure=False)
-                seed = chosen.result()
-            packed, recorded = packed_seed(seed), recorded_seed(seed)
-            resolved = resolve({**call.arguments, "random_seed": seed}, call.extra)
-            check_workers(client, sampler_packages(resolved.sampler))
-            run = _run(call, resolved, packed, tokenize(sent, recorded))
-            sampler, join = _sampler(call, resolved)
-            _tell_of_start(call, client)
-            finished.add_to(join, found)
-            groups = [tuple(range(run.chains))] if resolved.together else _each(finished.missing)
-            view.phase("sending the model")
-            drive = Drive(client, sampler, pack_model(call.model), run, name=name)
-            with (
-                # chains that talk to each other are worth nothing alone
-                nullcontext() if resolved.together else finished.kept_from(join, recorded),
-                events_of(client, run.key, view.take),
-            ):
-                return self._result(drive, groups, join, run, view), recorded
+            return self._result(drive, groups, join, run), recorded
 
-    def forget(self, call: SampleCall, request: Request, cache: Cache) -> None:
+    def forget(self, request: Request, cache: Cache) -> None:
         """Discard the chains that runs which failed have left of a request."""
-        FinishedChains(cache, request, call.chains).forget()
+        FinishedChains(cache, request, self.call.chains).forget()
 
-    def _result(
-        self, drive: Drive, groups: list[tuple[int, ...]], join: Any, run: Run, view: RunView
-    ) -> Any:
-        began = time.perf_counter()
-
-        def take(segment: Segment, state: State) -> None:
-            join.add(segment, state.held)
-            view.take(Phase("sampling"))
-            view.take(join.report(segment.chain, state))
-            view.watch()
-
+    def _result(self, drive: Drive, groups: list[tuple[int, ...]], join: Any, run: Run) -> Any:
+        view, began = self.view, time.perf_counter()
         view.phase("compiling")
-        failed: dict[tuple[int, ...], Exception] = {}
-        # as PyMC does when it is interrupted: what was drawn is the result
-        try:
-            failed = drive.draw(groups, take, watch=view.watch, go_on=self.keep_chains)
-        except KeyboardInterrupt:
-            view.stop()
+        failed = self._draw(drive, groups, join)
         lost = {chain for chains in failed for chain in chains}
         if len(lost) == run.chains:
             raise next(iter(failed.values()))
@@ -166,11 +197,46 @@ class OnCluster:
                 result.attrs["cloudposterior_stopped"] = "before all draws were made"
         return result
 
+    def _draw(
+        self, drive: Drive, groups: list[tuple[int, ...]], join: Any
+    ) -> dict[tuple[int, ...], Exception]:
+        """Draw the chains, and show how that goes; give the error of each that failed."""
+        view = self.view
+        so_far = join.so_far if view.watched else _nothing
+        looking = Looking(so_far, partial(label_of, self.call.model), view.tell)
+
+        def take(segment: Segment, state: State) -> None:
+            join.add(segment, state.held)
+            if view.table.phase.name == "compiling":
+                view.phase("sampling")
+            view.take(join.report(segment.chain, state))
+            view.watch()
+
+        def watch() -> bool:
+            looking.look()
+            if view.watch():
+                view.phase("stopping")
+            return view.stopped
+
+        # as PyMC does when it is interrupted: what was drawn is the result
+        try:
+            failed = drive.draw(groups, take, watch=watch, go_on=self.place.keep_chains)
+        except KeyboardInterrupt:
+            view.stop()
+            failed = {}
+        looking.look(last=True)
+        return failed
+
+
+def _nothing() -> None:
+    """Give no draws to look at, where nobody could see what they are worth."""
+
 
 def _view(call: SampleCall, *, silent: bool) -> RunView:
     title = f"Sampler Progress: {call.model.name}" if call.model.name else "Sampler Progress"
     unasked = call.quiet or not call.arguments["progressbar"]
-    return RunView(RunTable("", title, call.chains), choose_display(silent=silent or unasked))
+    choose = partial(choose_display, silent=silent or unasked)
+    return RunView(RunTable("", title, call.chains), choose)
 
 
 def _each(chains: list[int]) -> list[tuple[int, ...]]:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Protocol
 
+from cloudposterior.progress.notebook import NotebookTable, in_notebook, show_line
 from cloudposterior.progress.table import Table
 from cloudposterior.progress.terminal import PlainLines, TerminalTable
 
-__all__ = ["Display", "Silence", "choose_display"]
+__all__ = ["Display", "Silence", "choose_display", "say"]
 
 
 class Display(Protocol):
-    """Shows the table of a run. None of its methods may raise: a run outranks its display."""
+    """Shows the table of a run. What its methods raise ends the display, and not the run."""
+
+    def link(self, address: str) -> None:
+        """Learn where else the run is shown; empty where that is nowhere."""
+        ...
 
     def show(self, table: Table) -> None:
         """Show the table as it stands."""
-        ...
-
-    def poll(self) -> None:
-        """Look what the user did; called some ten times a second by the thread that samples."""
         ...
 
     def close(self, table: Table) -> None:
@@ -30,24 +32,46 @@ class Display(Protocol):
 class Silence:
     """Shows nothing."""
 
+    def link(self, address: str) -> None:
+        """Forget it."""
+
     def show(self, table: Table) -> None:
         """Show nothing."""
-
-    def poll(self) -> None:
-        """Look at nothing."""
 
     def close(self, table: Table) -> None:
         """Show nothing."""
 
 
-def choose_display(*, silent: bool) -> Display:
+def choose_display(stop: Callable[[], None], *, silent: bool) -> Display:
     """Choose the display that fits where the process writes.
 
     Parameters
     ----------
+    stop : callable
+        Stops the run.
     silent : bool
         Whether nothing is to be shown.
     """
     if silent:
         return Silence()
-    return TerminalTable() if sys.stdout.isatty() else PlainLines()
+    if in_notebook():
+        return NotebookTable(stop)
+    if sys.stdout.isatty() and TerminalTable.is_free():
+        return TerminalTable()
+    return PlainLines()
+
+
+def say(line: str) -> None:
+    """Say a line in the place where a table would be.
+
+    Parameters
+    ----------
+    line : str
+        What to say.
+    """
+    if in_notebook():
+        show_line(line)
+        return
+    # a terminal that cannot show a name shows its code instead
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding))

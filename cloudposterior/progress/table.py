@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cloudposterior.events import ChainReport, Phase
+from cloudposterior.events import ChainReport, Diagnosis, Phase
 
-__all__ = ["Row", "RunTable", "Table"]
+__all__ = ["COLUMNS", "ESS_LIMIT", "R_HAT_LIMIT", "Row", "RunTable", "Table", "health_of", "spoken"]
+
+COLUMNS = ("Progress", "Chain", "Draws", "Divergences", "Step Size", "Gradients/Draw", "State")
+"""What is shown of each chain."""
 
 _ENDED = ("finished", "stopped", "failed", "cached result")
 
@@ -54,6 +57,17 @@ class Row:
         """Whether it is being drawn."""
         return self.phase in ("compiling", "tuning", "sampling")
 
+    def texts(self) -> tuple[str, ...]:
+        """Give what stands beside the bar, under `COLUMNS`."""
+        return (
+            str(self.chain),
+            str(self.drawn),
+            str(self.divergences),
+            "" if self.step_size is None else f"{self.step_size:.2g}",
+            "" if self.gradients is None else f"{self.gradients:.0f}",
+            f"{self.phase} {self.worker}".strip() if self.active else self.phase,
+        )
+
 
 @dataclass(frozen=True)
 class Table:
@@ -77,8 +91,8 @@ class Table:
         For how long the run has been under way, in seconds.
     remaining_s : float or None
         How long it will take yet; None where nobody can say.
-    dashboard : str
-        The address of the Dask dashboard; empty where there is none.
+    health : str
+        What the draws so far are worth, in words; empty where nobody has looked at them yet.
     """
 
     run: str
@@ -89,7 +103,12 @@ class Table:
     rows: tuple[Row, ...]
     elapsed_s: float
     remaining_s: float | None
-    dashboard: str
+    health: str = ""
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there is anything to say of single chains."""
+        return any(row.drawn or row.worker for row in self.rows)
 
     @property
     def active(self) -> int:
@@ -113,7 +132,7 @@ class Table:
             lines[-1] = f"{now[:1].upper()}{now[1:]} after {spoken(self.elapsed_s)}"
         elif self.remaining_s is not None:
             lines[-1] += f"   Estimated Time to Completion: {spoken(self.remaining_s)}"
-        return lines
+        return [*lines, self.health] if self.health else lines
 
 
 @dataclass
@@ -137,8 +156,6 @@ class RunTable:
         The model and what is done with it.
     chains : int
         How many there are.
-    dashboard : str
-        The address of the Dask dashboard; empty where there is none.
     clock : callable
         Gives the time in seconds.
     """
@@ -146,9 +163,9 @@ class RunTable:
     run: str
     title: str
     chains: int
-    dashboard: str = ""
     clock: Callable[[], float] = time.monotonic
     phase: Phase = field(default_factory=lambda: Phase("starting"))
+    diagnosis: Diagnosis | None = None
 
     def __post_init__(self) -> None:
         self._began = self.clock()
@@ -160,10 +177,12 @@ class RunTable:
         """Whether the run is over."""
         return self._ended is not None
 
-    def update(self, event: ChainReport | Phase) -> None:
+    def update(self, event: ChainReport | Phase | Diagnosis) -> None:
         """Take an event in; what is older than what is known changes nothing."""
         if isinstance(event, ChainReport):
             self._take_report(event)
+        elif isinstance(event, Diagnosis):
+            self.diagnosis = event
         elif event.chain is None:
             self._take_phase(event)
         elif 0 <= event.chain < self.chains:
@@ -204,8 +223,17 @@ class RunTable:
             rows=rows,
             elapsed_s=now - self._began,
             remaining_s=None if self.ended else _remaining(rows),
-            dashboard=self.dashboard,
+            health=self._health(),
         )
+
+    def _health(self) -> str:
+        """Put the latest diagnosis in words, unless the run went on after it and has ended."""
+        found = self.diagnosis
+        if found is None or not found.names:
+            return ""
+        reports = [chain.report for chain in self._chains if chain.report is not None]
+        behind = any(of.drawn - of.tune > found.draws for of in reports)
+        return "" if self.ended and behind else health_of(found)
 
     def _row(self, number: int, chain: _Chain) -> Row:
         phase = chain.phase
@@ -226,6 +254,39 @@ class RunTable:
             gradients=report.gradients,
             draws_per_s=report.drawn / report.elapsed_s if report.elapsed_s > 0 else None,
         )
+
+
+R_HAT_LIMIT = 1.01
+ESS_LIMIT = 100
+"""The usual limits (Vehtari et al., 2021): R-hat below, ESS above this for each chain."""
+
+
+def health_of(found: Diagnosis) -> str:
+    """Say in a line what draws are worth: the worst R-hat, the least ESS, and how many miss."""
+    enough = ESS_LIMIT * len(found.chains)
+    columns = list(zip(found.names, found.r_hat, found.ess_bulk, found.ess_tail, strict=True))
+    # a parameter that does not move has neither
+    mixing = [(r_hat, name) for name, r_hat, _, _ in columns if r_hat == r_hat]
+    sizes = [
+        (min(bulk, tail), name) for name, _, bulk, tail in columns if bulk + tail == bulk + tail
+    ]
+    if not sizes:
+        return f"After {found.draws} draws: too early to tell"
+    missing = sum(
+        r_hat > R_HAT_LIMIT or bulk < enough or tail < enough for _, r_hat, bulk, tail in columns
+    )
+    least, its = min(sizes)
+    said = f"ESS from {least:.0f} ({_short(its)})"
+    verdict = f"{missing} of {len(columns)} outside the usual limits ({R_HAT_LIMIT}, {enough})"
+    if not mixing:
+        return f"After {found.draws} draws: {said}; R-hat takes more than one chain"
+    highest, whose = max(mixing)
+    said = f"R-hat up to {highest:.3f} ({_short(whose)}), {said}"
+    return f"After {found.draws} draws: {said}; {verdict if missing else 'all within the limits'}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 40 else f"{name[:39]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _phase_of(report: ChainReport) -> str:

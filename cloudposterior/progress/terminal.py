@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cloudposterior.progress.table import Row, Table
+from cloudposterior.progress.table import COLUMNS, Row, Table
 
 __all__ = ["PlainLines", "TerminalTable"]
 
@@ -27,36 +28,59 @@ class TerminalTable:
         Where to; None is the standard output.
     """
 
+    _shown = threading.Lock()
+    """Two tables would draw over each other."""
+
     def __init__(self, console: Console | None = None) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=False)
         self._begun = False
+        self._link = ""
+
+    @classmethod
+    def is_free(cls) -> bool:
+        """Tell whether no other table is being drawn."""
+        return not cls._shown.locked()
+
+    def link(self, address: str) -> None:
+        """Write it down under the table."""
+        self._link = address
 
     def show(self, table: Table) -> None:
         """Draw the table."""
         if not self._begun:
-            self._live.start()
-            self._begun = True
-        self._live.update(rendered(table), refresh=True)
-
-    def poll(self) -> None:
-        """Do nothing: Ctrl-C comes by itself."""
+            self._begun = self._shown.acquire(blocking=False)
+            if not self._begun:
+                return
+            try:
+                self._live.start()
+            except Exception:
+                self._begun = False
+                self._shown.release()
+                raise
+        self._live.update(rendered(table, self._link), refresh=True)
 
     def close(self, table: Table) -> None:
         """Draw the table for the last time, and leave it there."""
-        self.show(table)
-        self._live.stop()
+        try:
+            self.show(table)
+        finally:
+            if self._begun:
+                self._live.stop()
+                self._shown.release()
 
 
-def rendered(table: Table) -> Group:
+def rendered(table: Table, link: str = "") -> Group:
     """Make what rich prints of a table; names are text, whatever is in them."""
     lines = [
         Text(line, style="bold" if not number else "") for number, line in enumerate(table.lines())
     ]
-    if not any(row.drawn or row.worker for row in table.rows):
+    if link and not table.ended:
+        lines.append(Text(link, style=f"dim link {link}", overflow="fold"))
+    if not table.has_rows:
         return Group(*lines)
     columns = RichTable(box=None, pad_edge=False)
-    for name in ("Progress", "Chain", "Draws", "Divergences", "Step Size", "Gradients/Draw", ""):
-        columns.add_column(name, justify="left" if name in ("Progress", "") else "right")
+    for name in COLUMNS:
+        columns.add_column(name, justify="left" if name in ("Progress", "State") else "right")
     for row in table.rows:
         columns.add_row(*_cells(row))
     return Group(*lines, columns)
@@ -67,17 +91,9 @@ def _cells(row: Row) -> tuple[ProgressBar | Text, ...]:
     bar = ProgressBar(
         total=1.0, completed=row.fraction, width=24, complete_style=style, finished_style=style
     )
-    texts = (
-        str(row.chain),
-        str(row.drawn),
-        str(row.divergences),
-        "" if row.step_size is None else f"{row.step_size:.2g}",
-        "" if row.gradients is None else f"{row.gradients:.0f}",
-        f"{row.phase} {row.worker}".strip() if row.active else row.phase,
-    )
     return bar, *(
         Text(text, style="red" if row.divergences and n == 2 else "")
-        for n, text in enumerate(texts)
+        for n, text in enumerate(row.texts())
     )
 
 
@@ -99,14 +115,14 @@ class PlainLines:
         self._clock = clock
         self._next = clock() + _EVERY_S
 
+    def link(self, address: str) -> None:
+        """Leave it out: a log is read by many, and the address stops the run."""
+
     def show(self, table: Table) -> None:
         """Print a line, if the last one was ten seconds ago."""
         if self._clock() >= self._next:
             self._next = self._clock() + _EVERY_S
             self._say(line_of(table))
-
-    def poll(self) -> None:
-        """Do nothing: Ctrl-C comes by itself."""
 
     def close(self, table: Table) -> None:
         """Print nothing more: what the run made speaks for itself."""

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from cloudposterior.errors import DisplayWarning, tell
-from cloudposterior.events import ChainReport, Event, Phase
+from cloudposterior.events import Event, Phase, RunStarted, StopAsked
 from cloudposterior.progress.display import Display, Silence
-from cloudposterior.progress.table import RunTable
+from cloudposterior.progress.table import RunTable, Table
 
-__all__ = ["RunView"]
+__all__ = ["RunView", "views_under_way"]
 
 _EVERY_S = 0.25
+_UNDER_WAY: list[RunView] = []
+
+
+def views_under_way() -> list[RunView]:
+    """List the runs of this process that have not ended, the latest at the end."""
+    return list(_UNDER_WAY)
+
+
+class _Elsewhere(Protocol):
+    """Where else a run is looked at."""
+
+    stop_digest: str
+
+    @property
+    def link(self) -> str: ...
+
+    def tell(self, event: Event) -> None: ...
 
 
 class RunView:
-    """Shows a run while it is under way.
+    """Shows a run while it is under way, here and on the dashboard of its cluster.
 
     Events may come from any thread; it is shown in the thread that samples. A display that breaks
     is dropped with one warning, and the run goes on.
@@ -27,28 +46,51 @@ class RunView:
     ----------
     table : RunTable
         The run.
-    display : Display
-        Where it is shown.
+    choose : callable
+        Gives the display, from what stops the run.
     """
 
-    def __init__(self, table: RunTable, display: Display) -> None:
+    def __init__(self, table: RunTable, choose: Callable[[Callable[[], None]], Display]) -> None:
         self.table = table
-        self._display = display
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._elsewhere: _Elsewhere | None = None
         self._next = 0.0
+        self._display = choose(self.stop)
 
     def __enter__(self) -> RunView:
+        _UNDER_WAY.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self.take(Phase("stopped" if kind is KeyboardInterrupt else "failed"))
-        elif not self.table.ended:
-            self.take(Phase("stopped" if self.stopped else "finished"))
+        _UNDER_WAY.remove(self)
+        self._end(kind)
         self._try(self._display.close)
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Say how the run has ended when the block ends, while there is still somebody to hear."""
+        try:
+            yield
+        except BaseException as error:
+            self._end(type(error))
+            raise
+        self._end(None)
+
+    def _end(self, kind: type[BaseException] | None) -> None:
+        if self.table.ended:
+            return
+        if kind is not None and not issubclass(kind, KeyboardInterrupt):
+            self.tell(Phase("failed"))
+        else:
+            self.tell(Phase("stopped" if self.stopped or kind is not None else "finished"))
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody can see it."""
+        return not isinstance(self._display, Silence) or self._elsewhere is not None
 
     @property
     def stopped(self) -> bool:
@@ -59,17 +101,36 @@ class RunView:
         """Ask the run to stop: it ends with the draws that it has."""
         self._stop.set()
 
+    def share(self, elsewhere: _Elsewhere) -> None:
+        """Have the run looked at elsewhere as well, from now on."""
+        self._elsewhere = elsewhere
+        self._try(lambda table: self._display.link(elsewhere.link))
+
     def take(self, event: Event) -> None:
-        """Take an event in."""
-        if isinstance(event, ChainReport | Phase):
+        """Take in what somebody tells of the run."""
+        if isinstance(event, StopAsked):
+            if self._elsewhere is not None and event.stop_digest == self._elsewhere.stop_digest:
+                self.stop()
+        elif not isinstance(event, RunStarted):
             with self._lock:
                 self.table.update(event)
 
+    def tell(self, event: Event) -> None:
+        """Take in what is known here only, and tell it elsewhere."""
+        self.take(event)
+        if self._elsewhere is not None:
+            self._elsewhere.tell(event)
+
     def phase(self, name: str, detail: str = "") -> None:
         """Say what the run does now, and show it at once."""
-        self.take(Phase(name, detail=detail))
+        self.tell(Phase(name, detail=detail))
         self._next = 0.0
         self.watch()
+
+    def status(self) -> Table:
+        """Give the table as it stands."""
+        with self._lock:
+            return self.table.snapshot()
 
     def watch(self) -> bool:
         """Show how it stands, if that is due; say whether the run is to stop."""
@@ -77,12 +138,10 @@ class RunView:
         if now >= self._next:
             self._next = now + _EVERY_S
             self._try(self._display.show)
-        self._try(lambda _: self._display.poll())
         return self.stopped
 
-    def _try(self, show: Any) -> None:
-        with self._lock:
-            table = self.table.snapshot()
+    def _try(self, show: Callable[[Any], None]) -> None:
+        table = self.status()
         try:
             show(table)
         except Exception as error:  # noqa: BLE001  (whatever it is, it is said, and the run goes on)

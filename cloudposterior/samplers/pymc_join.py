@@ -25,6 +25,7 @@ from xarray import DataTree
 from cloudposterior.events import ChainReport, Phase
 from cloudposterior.posterior import from_tree, to_tree
 from cloudposterior.samplers.chain_tree import segments_of, tree_of
+from cloudposterior.samplers.drawn import Drawn
 from cloudposterior.samplers.protocol import Segment, State
 from cloudposterior.samplers.surroundings import say
 
@@ -110,6 +111,14 @@ class PyMCJoin:
     def drawn(self, chain: int) -> int:
         """Count the draws of a chain that have come in, tuning included."""
         return self._drawn[chain]
+
+    def so_far(self) -> Drawn | None:
+        """Give the draws that have come in; None where they went into a trace of the user's."""
+        if not self._arrays:
+            return None
+        recorded = {str(rv.name) for rv in self._model.unobserved_RVs}
+        arrays = {name: array for name, array in self._arrays.items() if name in recorded}
+        return Drawn.of(self._drawn, self._plan.tune, arrays)
 
     def chain(self, number: int) -> DataTree | None:
         """Give a chain that is whole, for `add_chain`; None where it is not, or cannot be kept."""

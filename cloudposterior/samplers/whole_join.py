@@ -14,6 +14,7 @@ from xarray import DataTree
 
 from cloudposterior.events import ChainReport, Phase
 from cloudposterior.posterior import from_tree
+from cloudposterior.samplers.drawn import Drawn
 from cloudposterior.samplers.protocol import Segment, State
 from cloudposterior.samplers.surroundings import say
 
@@ -72,6 +73,14 @@ class WholeJoin:
     def drawn(self, chain: int) -> int:
         """Say whether a chain has come in, as 1 or 0."""
         return int(chain in self._arrived or chain in self._cut_short)
+
+    def so_far(self) -> Drawn | None:
+        """Give the chains that have come in; None where there is none."""
+        recorded = {("posterior", str(rv.name)) for rv in self._model.unobserved_RVs}
+        arrays = {key[1]: array for key, array in self._arrays.items() if key in recorded}
+        draws = int(self._call["draws"])
+        lengths = [draws * (chain in self._arrived) for chain in range(self._chains)]
+        return Drawn.of(lengths, 0, arrays) if arrays else None
 
     def chain(self, number: int) -> DataTree | None:
         """Give a chain that is whole, for `add_chain`; None where it is not."""

@@ -23,8 +23,8 @@ class Kept:
     def show(self, table: Table) -> None:
         self.tables.append(table)
 
-    def poll(self) -> None:
-        pass
+    def link(self, address: str) -> None:
+        self.address = address
 
     def close(self, table: Table) -> None:
         self.tables.append(table)
@@ -33,13 +33,18 @@ class Kept:
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Kept:
     kept = Kept()
-    monkeypatch.setattr(place, "choose_display", lambda *, silent: Silent() if silent else kept)
+    monkeypatch.setattr(
+        place, "choose_display", lambda stop, *, silent: Silent() if silent else kept
+    )
     return kept
 
 
 class Silent(Kept):
+    def link(self, address: str) -> None:
+        pass
+
     def show(self, table: Table) -> None:
-        raise AssertionError("shown all the same")
+        """Show nothing."""
 
     close = show
 
@@ -80,9 +85,18 @@ def test_last_table_agrees_with_the_sample_stats(two_workers: Client, shown: Kep
 
 
 def test_table_names_the_phases_before_the_draws(two_workers: Client, shown: Kept) -> None:
-    cp.sample(funnel(), **REQUEST, cluster=two_workers, cache=False)
+    cp.sample(funnel(), **REQUEST, cluster=two_workers)
     phases = list(dict.fromkeys(table.phase for table in shown.tables))
-    order = ["waiting for workers", "sending the model", "compiling", "gathering", "finished"]
+    order = [
+        "connecting",
+        "waiting for workers",
+        "sending the model",
+        "compiling",
+        "sampling",
+        "gathering",
+        "saving",
+        "finished",
+    ]
     assert [phase for phase in phases if phase in order] == order
 
 
@@ -92,25 +106,19 @@ def test_table_can_be_silenced(two_workers: Client, shown: Kept, how: dict[str, 
     assert shown.tables == []
 
 
-def test_run_that_is_stopped_gives_the_draws_it_has(
-    two_workers: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    views: list[Any] = []
-    own = place._view
-
-    def view(*args: Any, **kwargs: Any) -> Any:
-        views.append(own(*args, **kwargs))
-        return views[-1]
-
+def test_run_that_is_stopped_gives_the_draws_it_has(two_workers: Client, shown: Kept) -> None:
     def stop(trace: Any, draw: Any) -> None:
         if draw.draw_idx == 100:
-            views[-1].stop()
+            (run,) = cp.runs()
+            run.stop()
 
-    monkeypatch.setattr(place, "_view", view)
-    request = {**REQUEST, "draws": 5_000_000, "callback": stop, "progressbar": False}
+    request = {**REQUEST, "draws": 5_000_000, "callback": stop}
     with pytest.warns(cp.CacheWarning, match="not cached"):
         result = cp.sample(funnel(), **request, cluster=two_workers, cache=cp.MemoryCache())
     posterior = to_tree(result)["posterior"]
     assert 0 < posterior.sizes["draw"] < 5_000_000
     assert not np.isnan(posterior["funnel::v"].values).any()
     assert "cloudposterior_stopped" in result.attrs
+    phases = [table.phase for table in shown.tables]
+    assert phases.index("stopping") < phases.index("gathering")
+    assert phases[-1] == "stopped"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 from rich.console import Console
 
+import cloudposterior as cp
 from cloudposterior.errors import DisplayWarning
-from cloudposterior.events import ChainReport, Phase
+from cloudposterior.events import ChainReport, Event, Phase, StopAsked
+from cloudposterior.progress.board import digest_of
 from cloudposterior.progress.table import RunTable, Table
-from cloudposterior.progress.terminal import PlainLines, TerminalTable
+from cloudposterior.progress.terminal import PlainLines, TerminalTable, rendered
 from cloudposterior.progress.view import RunView
 
 
@@ -20,12 +23,13 @@ class Kept:
     def __init__(self) -> None:
         self.tables: list[Table] = []
         self.closed = False
+        self.address: str | None = None
+
+    def link(self, address: str) -> None:
+        self.address = address
 
     def show(self, table: Table) -> None:
         self.tables.append(table)
-
-    def poll(self) -> None:
-        pass
 
     def close(self, table: Table) -> None:
         self.tables.append(table)
@@ -38,7 +42,7 @@ class Broken(Kept):
 
 
 def view(display: Kept) -> RunView:
-    return RunView(RunTable("run", "radon", 2), display)
+    return RunView(RunTable("run", "radon", 2), lambda stop: display)
 
 
 def report(chain: int, drawn: int, divergences: int = 0) -> ChainReport:
@@ -85,6 +89,62 @@ def test_view_of_a_run_that_fails_says_so() -> None:
     assert display.tables[-1].phase == "failed"
 
 
+class Elsewhere:
+    """Another place where a run is looked at."""
+
+    stop_digest = digest_of("mine")
+    link = "http://10.0.0.1:8787/posterior?run=run"
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+
+    def tell(self, event: Event) -> None:
+        self.told.append(event)
+
+
+def test_view_tells_elsewhere_what_is_known_here_only() -> None:
+    display, elsewhere = Kept(), Elsewhere()
+    with view(display) as shown:
+        shown.share(elsewhere)
+        shown.phase("compiling")
+        # a worker has told it there already
+        shown.take(report(0, 150))
+        with shown.ending():
+            shown.phase("saving", "a.nc")
+        assert [event for event in elsewhere.told if isinstance(event, ChainReport)] == []
+        assert elsewhere.told == [
+            Phase("compiling"),
+            Phase("saving", detail="a.nc"),
+            Phase("finished"),
+        ]
+    assert len(elsewhere.told) == 3
+    assert display.address == elsewhere.link
+
+
+def test_view_stops_for_who_has_its_own_link_only() -> None:
+    with view(Kept()) as shown:
+        shown.take(StopAsked(Elsewhere.stop_digest))
+        assert not shown.stopped  # it is shown nowhere else
+        shown.share(Elsewhere())
+        shown.take(StopAsked(digest_of("another's")))
+        assert not shown.stopped
+        shown.take(StopAsked(Elsewhere.stop_digest))
+        assert shown.stopped
+
+
+def test_runs_under_way_can_be_stopped_from_anywhere() -> None:
+    assert cp.runs() == []
+    with view(Kept()) as shown:
+        (run,) = cp.runs()
+        assert run.status().title == "radon"
+        thread = threading.Thread(target=run.stop)
+        thread.start()
+        thread.join()
+        assert shown.watch()
+        assert "radon" in repr(run)
+    assert cp.runs() == []
+
+
 def table_of(*events: ChainReport | Phase, title: str = "radon") -> Table:
     run = RunTable("run", title, 2)
     for event in events:
@@ -108,6 +168,32 @@ def test_terminal_shows_names_as_text() -> None:
     terminal = TerminalTable(Console(file=out, width=300, force_terminal=False))
     terminal.close(table_of(Phase("sampling"), title="[red]a[/red] <script>"))
     assert "[red]a[/red] <script>" in out.getvalue()
+
+
+def test_second_table_in_a_terminal_leaves_the_first_alone() -> None:
+    out, other = io.StringIO(), io.StringIO()
+    first = TerminalTable(Console(file=out, width=120, force_terminal=False))
+    second = TerminalTable(Console(file=other, width=120, force_terminal=False))
+    assert TerminalTable.is_free()
+    first.show(table_of(Phase("sampling")))
+    assert not TerminalTable.is_free()
+    second.show(table_of(Phase("sampling")))
+    second.close(table_of(Phase("finished")))
+    assert not TerminalTable.is_free()
+    first.close(table_of(Phase("finished")))
+    assert TerminalTable.is_free()
+    assert (other.getvalue(), "Finished after" in out.getvalue()) == ("", True)
+
+
+def test_terminal_shows_the_link_while_there_is_something_to_stop() -> None:
+    def printed(table: Table) -> str:
+        console = Console(file=io.StringIO(), width=120)
+        with console.capture() as capture:
+            console.print(rendered(table, "http://10.0.0.1:8787/posterior?run=a"))
+        return capture.get()
+
+    assert "http://10.0.0.1:8787/posterior?run=a" in printed(table_of(Phase("sampling")))
+    assert "posterior?run" not in printed(table_of(Phase("sampling"), Phase("finished")))
 
 
 def test_plain_lines_come_every_ten_seconds() -> None:

@@ -1,0 +1,389 @@
+"""The page "Posterior" of the Dask dashboard; it is built in the scheduler, with Bokeh.
+
+All text that users chose, such as names, is shown as text: it is escaped, or goes where Bokeh
+escapes it. A page is made anew for each browser, and shows the whole state of the board at once.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from bokeh.layouts import column, row
+from bokeh.models import (
+    Button,
+    ColumnDataSource,
+    DataTable,
+    Div,
+    HTMLTemplateFormatter,
+    NumberFormatter,
+    Select,
+    StringFormatter,
+    TableColumn,
+)
+from bokeh.palettes import Category10_10, Viridis256
+from bokeh.plotting import figure
+from bokeh.server.tornado import BokehTornado
+from distributed.dashboard.components.scheduler import BOKEH_THEME, env
+from distributed.dashboard.core import BokehApplication
+from distributed.dashboard.scheduler import template_variables
+from distributed.http.scheduler.info import IndividualPlots
+from tornado.ioloop import IOLoop
+from tornado.web import RequestHandler
+
+from cloudposterior.events import Diagnosis
+from cloudposterior.progress.board import Board, PostedRun
+from cloudposterior.progress.table import ESS_LIMIT, R_HAT_LIMIT, Row
+
+if TYPE_CHECKING:
+    from bokeh.document import Document
+    from distributed import Scheduler
+
+__all__ = ["open_page"]
+
+_EVERY_MS = 500
+_BINS = 20
+_RED, _GREEN, _BLUE = "#d62728", "#2ca02c", "#1f77b4"
+
+Stop = Callable[[str, str], bool]
+
+
+def open_page(scheduler: Scheduler, board: Board, stop: Stop) -> bool:
+    """Add the page to the dashboard of a running scheduler.
+
+    Parameters
+    ----------
+    scheduler : distributed.Scheduler
+        The scheduler. One without a dashboard gets no page.
+    board : Board
+        What is shown.
+    stop : callable
+        Takes a run and the secret that its client gave out; says whether it is being stopped.
+
+    Returns
+    -------
+    bool
+        Whether there is a page.
+    """
+    web = scheduler.http_application
+    dashboard = next((app for app in web.applications if isinstance(app, BokehTornado)), None)
+    if dashboard is None:
+        return False
+    prefix = f"/{dashboard.prefix.strip('/')}/".replace("//", "/")
+    # one list for all pages of a scheduler
+    variables = template_variables(scheduler)
+    if "posterior" not in variables["pages"]:
+        variables["pages"].append("posterior")
+        variables["plots"].append({"url": "individual-posterior", "name": "Posterior"})
+
+    def whole(_: Scheduler, extra: dict[str, Any], doc: Document) -> None:
+        _Page(board, stop, doc)
+        doc.title = "Dask: Posterior"
+        doc.template = env.get_template("simple.html")
+        doc.template_variables.update(extra)
+
+    def alone(_: Scheduler, extra: dict[str, Any], doc: Document) -> None:
+        _Page(board, stop, doc)
+        doc.title = "Dask: Posterior"
+
+    pages = {"/posterior": whole, "/individual-posterior": alone}
+    added = BokehApplication(pages, scheduler, prefix=prefix, template_variables=variables)
+    web.add_application(added)
+    added.initialize(IOLoop.current())
+    added.add_handlers(r".*", [(f"{prefix}posterior/stop", _StopHandler, {"stop": stop})])
+    added.start()
+    # Dask looks for such pages in its own application only
+    listing = (f"{prefix}individual-plots.json", _Plots, {"dask_server": scheduler})
+    web.add_handlers(".*$", [listing])
+    return True
+
+
+class _Plots(IndividualPlots):  # type: ignore[misc]
+    """What the JupyterLab extension lists."""
+
+    def write(self, chunk: Any) -> None:
+        super().write({**chunk, "Individual Posterior": "/individual-posterior"})
+
+
+class _StopHandler(RequestHandler):  # type: ignore[misc]
+    """Stops a run for who has its secret, as the button in a notebook does."""
+
+    def initialize(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def post(self) -> None:
+        key, secret = (self.get_body_argument(name, "") for name in ("run", "token"))
+        self.set_status(204 if self._stop(key, secret) else 403)
+
+
+class _Page:
+    """One browser's page.
+
+    Parameters
+    ----------
+    board : Board
+        What is shown.
+    stop : callable
+        As `open_page` takes it.
+    doc : bokeh.document.Document
+        The page is put in there.
+    """
+
+    def __init__(self, board: Board, stop: Stop, doc: Document) -> None:
+        self._board = board
+        self._stop = stop
+        asked = doc.session_context.request.arguments if doc.session_context else {}
+        self._secret, wanted = (_argument(asked, name) for name in ("token", "run"))
+        self._shown: tuple[Any, ...] = ()
+        self._plotted: tuple[Any, ...] = ()
+        self._chosen_parameter = ""
+        self.runs = Select(title="Run", width=420, value=wanted)
+        self.stop = Button(label="Stop", button_type="danger", width=90, disabled=True)
+        self.summary = Div(disable_math=True, sizing_mode="stretch_width")
+        self.chains = ColumnDataSource({name: [] for name in _CHAIN_COLUMNS})
+        self.parameters = ColumnDataSource({name: [] for name in _PARAMETER_COLUMNS})
+        self.parameter = Div(disable_math=True, sizing_mode="stretch_width")
+        self.lines = {name: ColumnDataSource({"x": [], "y": [], "c": []}) for name in _PLOTS}
+        self.runs.on_change("value", lambda attr, old, new: self.update())
+        self.stop.on_click(self._ask)
+        self.parameters.selected.on_change("indices", lambda attr, old, new: self._choose())
+        doc.theme = BOKEH_THEME
+        doc.add_root(self._layout())
+        self.update()
+        doc.add_periodic_callback(self.update, _EVERY_MS)
+
+    def _layout(self) -> Any:
+        plots = {name: _plot(name, source) for name, source in self.lines.items()}
+        tables = row(
+            _table(self.chains, _CHAIN_COLUMNS, height=260),
+            _table(self.parameters, _PARAMETER_COLUMNS, height=260),
+            sizing_mode="stretch_width",
+        )
+        return column(
+            row(self.runs, column(Div(text="&nbsp;"), self.stop)),
+            self.summary,
+            tables,
+            self.parameter,
+            plots["Trace"],
+            row(plots["Rank"], plots["Density"], sizing_mode="stretch_width"),
+            sizing_mode="stretch_width",
+        )
+
+    def update(self) -> None:
+        """Show what is new."""
+        options = [(run.key, _label(run)) for run in self._board]
+        if self.runs.options != options:
+            self.runs.options = options
+        if options and self._board.get(self.runs.value) is None:
+            self.runs.value = options[0][0]
+        run = self._board.get(self.runs.value)
+        if run is None:
+            self.summary.text = "Nothing has been sampled on this cluster yet."
+            return
+        self.summary.text = _summary(run)
+        self._offer_stop(run)
+        if self._shown != (run.key, run.since, run.version):
+            self._shown = (run.key, run.since, run.version)
+            self.chains.data = _chain_data(run.table.snapshot().rows)
+            self._show_parameters(run.table.diagnosis)
+
+    def _offer_stop(self, run: PostedRun) -> None:
+        may = run.stop_digest(self._secret) is not None
+        self.stop.disabled = not may
+        if not may:
+            self.stop.label = "Stop"
+
+    def _ask(self) -> None:
+        if self._stop(self.runs.value, self._secret):
+            self.stop.label = "Stopping..."
+
+    def _show_parameters(self, found: Diagnosis | None) -> None:
+        names = found.names if found is not None else ()
+        self.parameters.data = _parameter_data(found)
+        # who is worst changes, and the one that was chosen stays chosen
+        place = names.index(self._chosen_parameter) if self._chosen_parameter in names else None
+        self.parameters.selected.indices = [] if place is None else [place]
+        self._plot(found, place or 0)
+
+    def _choose(self) -> None:
+        run = self._board.get(self.runs.value)
+        found = run.table.diagnosis if run is not None else None
+        chosen = self.parameters.selected.indices
+        if found is not None and chosen and chosen[0] < len(found.names):
+            self._chosen_parameter = found.names[chosen[0]]
+            self._plot(found, chosen[0])
+
+    def _plot(self, found: Diagnosis | None, place: int) -> None:
+        if found is None or place >= len(found.names):
+            text, data = "", _NO_LINES
+        elif place >= found.traced:
+            text = f"{found.names[place]} (of the worst {found.traced} parameters there are plots)"
+            data = _NO_LINES
+        else:
+            text, data = found.names[place], _lines(found, place)
+        self.parameter.text = f"<h3>{html.escape(text)}</h3>"
+        for name, source in self.lines.items():
+            source.data = data[name]
+
+
+def _argument(arguments: Any, name: str) -> str:
+    values = arguments.get(name, [b""])
+    return bytes(values[0]).decode("utf-8", "replace")
+
+
+def _label(run: PostedRun) -> str:
+    when = time.strftime("%H:%M:%S", time.localtime(run.since))
+    state = run.table.phase.name
+    return f"{when} {run.started.title}, {run.started.owner}: {state}"[:160]
+
+
+def _summary(run: PostedRun) -> str:
+    lines = [run.started.title, *run.table.snapshot().lines()[1:], f"Run by {run.started.owner}"]
+    first, *others = map(html.escape, lines)
+    return f"<h2>{first}</h2>" + "<br>".join(others)
+
+
+_BAR = HTMLTemplateFormatter(
+    template='<div style="background:<%- colour %>;width:<%- value %>%;height:1em"></div>'
+)
+
+
+def _limited(condition: str, digits: int) -> HTMLTemplateFormatter:
+    template = (
+        f'<span style="color:<%- {condition} ? "{_RED}" : "inherit" %>">'
+        f"<%- value.toFixed({digits}) %></span>"
+    )
+    return HTMLTemplateFormatter(template=template)
+
+
+_NUMBER = NumberFormatter(format="0.[000]", nan_format="")
+_CHAIN_COLUMNS: dict[str, tuple[str, int, Any]] = {
+    "percent": ("Progress", 120, _BAR),
+    "chain": ("Chain", 50, NumberFormatter()),
+    "drawn": ("Draws", 60, NumberFormatter(format="0")),
+    "divergences": ("Divergences", 80, _limited("value > 0", 0)),
+    "step_size": ("Step Size", 70, _NUMBER),
+    "gradients": ("Gradients/Draw", 100, NumberFormatter(format="0.[0]", nan_format="")),
+    "pace": ("Draws/s", 60, NumberFormatter(format="0.[0]", nan_format="")),
+    "phase": ("State", 80, StringFormatter()),
+    "worker": ("Worker", 160, StringFormatter()),
+    "colour": ("", 0, None),
+}
+_PARAMETER_COLUMNS: dict[str, tuple[str, int, Any]] = {
+    "name": ("Parameter", 200, StringFormatter()),
+    "mean": ("Mean", 80, _NUMBER),
+    "sd": ("SD", 80, _NUMBER),
+    "r_hat": ("R-hat", 70, _limited(f"value > {R_HAT_LIMIT}", 3)),
+    "ess_bulk": ("ESS Bulk", 70, _limited("value < enough", 0)),
+    "ess_tail": ("ESS Tail", 70, _limited("value < enough", 0)),
+    "enough": ("", 0, None),
+}
+
+
+def _table(source: ColumnDataSource, columns: Any, *, height: int) -> DataTable:
+    return DataTable(
+        source=source,
+        columns=[
+            TableColumn(field=name, title=title, width=width, formatter=formatter)
+            for name, (title, width, formatter) in columns.items()
+            if title
+        ],
+        index_position=None,
+        height=height,
+        sizing_mode="stretch_width",
+        sortable=False,
+    )
+
+
+def _chain_data(rows: tuple[Row, ...]) -> dict[str, list[Any]]:
+    def number(value: float | None) -> float:
+        return float("nan") if value is None else value
+
+    return {
+        "percent": [100 * of.fraction for of in rows],
+        "chain": [of.chain for of in rows],
+        "drawn": [of.drawn for of in rows],
+        "divergences": [of.divergences for of in rows],
+        "step_size": [number(of.step_size) for of in rows],
+        "gradients": [number(of.gradients) for of in rows],
+        "pace": [number(of.draws_per_s) for of in rows],
+        "phase": [of.phase for of in rows],
+        "worker": [of.worker for of in rows],
+        "colour": [
+            _RED if of.divergences else _GREEN if of.phase == "finished" else _BLUE for of in rows
+        ],
+    }
+
+
+def _parameter_data(found: Diagnosis | None) -> dict[str, list[Any]]:
+    if found is None:
+        return {name: [] for name in _PARAMETER_COLUMNS}
+    names = [name for name in _PARAMETER_COLUMNS if name not in ("name", "enough")]
+    return {
+        "name": list(found.names),
+        **{name: list(getattr(found, name)) for name in names},
+        "enough": [ESS_LIMIT * len(found.chains)] * len(found.names),
+    }
+
+
+_PLOTS = {
+    "Trace": ("draw after tuning", "value", 220),
+    "Rank": ("rank over all chains", "draws of a chain", 220),
+    "Density": ("value", "density", 220),
+}
+_NO_LINES: dict[str, dict[str, list[Any]]] = {n: {"x": [], "y": [], "c": []} for n in _PLOTS}
+
+
+def _plot(name: str, source: ColumnDataSource) -> Any:
+    x, y, height = _PLOTS[name]
+    plot = figure(
+        title=name,
+        x_axis_label=x,
+        y_axis_label=y,
+        height=height,
+        sizing_mode="stretch_width",
+        tools="pan,wheel_zoom,reset",
+    )
+    plot.multi_line("x", "y", color="c", line_alpha=0.8, source=source)
+    return plot
+
+
+def _lines(found: Diagnosis, place: int) -> dict[str, dict[str, list[Any]]]:
+    """Make what is plotted of one parameter: a line for each chain."""
+    shape = (found.traced, len(found.chains), found.points)
+    values = np.frombuffer(found.trace, "<f4").reshape(shape)[place]
+    draws = np.linspace(0, found.draws - 1, found.points).astype(int)
+    if not np.isfinite(values).all():
+        return {**_NO_LINES, "Trace": _chains([(draws, chain) for chain in values])}
+    ranks = values.ravel().argsort(kind="stable").argsort().reshape(values.shape)
+    low, high = values.min(), values.max()
+    limits = (low, high) if low < high else (low - 0.5, high + 0.5)
+    return {
+        "Trace": _chains([(draws, chain) for chain in values]),
+        "Rank": _chains([_steps(chain, (0, ranks.size), density=False) for chain in ranks]),
+        "Density": _chains([_steps(chain, limits, density=True) for chain in values]),
+    }
+
+
+def _steps(values: Any, limits: tuple[float, float], *, density: bool) -> tuple[Any, Any]:
+    counts, edges = np.histogram(values, _BINS, range=limits)
+    if density:
+        counts = counts / (counts.sum() * np.diff(edges))
+    return np.repeat(edges, 2)[1:-1], np.repeat(counts, 2)
+
+
+def _chains(lines: list[tuple[Any, Any]]) -> dict[str, list[Any]]:
+    many = len(lines)
+    colours = (
+        Category10_10[:many]
+        if many <= 10
+        else [Viridis256[255 * i // (many - 1)] for i in range(many)]
+    )
+    return {
+        "x": [np.asarray(x, float).tolist() for x, _ in lines],
+        "y": [np.asarray(y, float).tolist() for _, y in lines],
+        "c": list(colours),
+    }
