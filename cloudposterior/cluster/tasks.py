@@ -6,7 +6,7 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,9 @@ def choose_seed() -> int:
 
 def start(sampler: Sampler, model: bytes, run: Run, chains: tuple[int, ...]) -> State:
     """Make a chain ready for its first draw."""
+    tell = _teller(run.key)
     for chain in chains:
-        _log(run.key, Phase("compiling", chain, _current_worker()))
+        tell(Phase("compiling", chain, _current_worker()))
     with _as_chain_error(chains), one_thread():
         return sampler.start(model, run, chains)
 
@@ -74,25 +75,35 @@ def advance(
     stopped = _is_stopped(_current_key())
     if stopped():
         return state, []
+    tell = _teller(run.key)
     with _as_chain_error(state.chains), one_thread():
-        return sampler.advance(model, run, state, Budget(seconds, stopped, _reporter(run.key)))
+        budget = Budget(seconds, stopped, _reporter(tell))
+        after, segments = sampler.advance(model, run, state, budget)
+    if after.finished:
+        for chain in after.chains:
+            tell(Phase("finished", chain, _current_worker()))
+    return after, segments
 
 
-def _reporter(run: str) -> Callable[[int, int, int, int, Tally], None]:
+def _teller(run: str) -> Callable[[Event], None]:
+    """Give what tells whoever listens; a report that gets lost costs nothing but a look."""
+    from distributed import get_worker
+
+    try:
+        # found here: a sampler may report from a thread of its own, which is no worker's
+        worker = get_worker()
+    except ValueError:  # there is none
+        return lambda event: None
+    return lambda event: worker.log_event(TOPIC, to_message(run, event))
+
+
+def _reporter(tell: Callable[[Event], None]) -> Callable[[int, int, int, int, Tally], None]:
     worker = _current_worker()
 
     def report(chain: int, drawn: int, tune: int, total: int, tally: Tally) -> None:
-        _log(run, ChainReport(chain, worker, drawn, tune, total, **vars(tally)))
+        tell(ChainReport(chain, worker, drawn, tune, total, **vars(tally)))
 
     return report
-
-
-def _log(run: str, event: Event) -> None:
-    """Tell whoever listens; a report that gets lost costs nothing but a look."""
-    from distributed import get_worker
-
-    with suppress(ValueError):  # there is no worker
-        get_worker().log_event(TOPIC, to_message(run, event))
 
 
 def stop(keys: Iterable[str]) -> None:

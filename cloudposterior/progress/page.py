@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,7 @@ __all__ = ["open_page"]
 
 _EVERY_MS = 500
 _BINS = 20
+_ROW_PX = 25
 _RED, _GREEN, _BLUE = "#d62728", "#2ca02c", "#1f77b4"
 
 Stop = Callable[[str, str], bool]
@@ -138,14 +140,20 @@ class _Page:
         asked = doc.session_context.request.arguments if doc.session_context else {}
         self._secret, wanted = (_argument(asked, name) for name in ("token", "run"))
         self._shown: tuple[Any, ...] = ()
-        self._plotted: tuple[Any, ...] = ()
+        self._listed: tuple[Any, ...] = ()
         self._chosen_parameter = ""
-        self.runs = Select(title="Run", width=420, value=wanted)
-        self.stop = Button(label="Stop", button_type="danger", width=90, disabled=True)
-        self.summary = Div(disable_math=True, sizing_mode="stretch_width")
+        self.runs = Select(title="Run", value=wanted, sizing_mode="stretch_width", max_width=520)
+        self.stop = Button(
+            label="Stop", button_type="danger", width=90, disabled=True, align="end"
+        )
+        self.summary = _text()
         self.chains = ColumnDataSource({name: [] for name in _CHAIN_COLUMNS})
         self.parameters = ColumnDataSource({name: [] for name in _PARAMETER_COLUMNS})
-        self.parameter = Div(disable_math=True, sizing_mode="stretch_width")
+        self.parameter = _text()
+        self.tables = [
+            _table(self.chains, _CHAIN_COLUMNS),
+            _table(self.parameters, _PARAMETER_COLUMNS),
+        ]
         self.lines = {name: ColumnDataSource({"x": [], "y": [], "c": []}) for name in _PLOTS}
         self.runs.on_change("value", lambda attr, old, new: self.update())
         self.stop.on_click(self._ask)
@@ -157,24 +165,19 @@ class _Page:
 
     def _layout(self) -> Any:
         plots = {name: _plot(name, source) for name, source in self.lines.items()}
-        tables = row(
-            _table(self.chains, _CHAIN_COLUMNS, height=260),
-            _table(self.parameters, _PARAMETER_COLUMNS, height=260),
-            sizing_mode="stretch_width",
-        )
         return column(
-            row(self.runs, column(Div(text="&nbsp;"), self.stop)),
+            row(self.runs, self.stop, sizing_mode="stretch_width"),
             self.summary,
-            tables,
+            _beside(*map(_scrolled, self.tables)),
             self.parameter,
             plots["Trace"],
-            row(plots["Rank"], plots["Density"], sizing_mode="stretch_width"),
+            _beside(plots["Rank"], plots["Density"]),
             sizing_mode="stretch_width",
         )
 
     def update(self) -> None:
         """Show what is new."""
-        options = [(run.key, _label(run)) for run in self._board]
+        options = [(run.key, _label(run)) for run in tuple(self._board)]
         if self.runs.options != options:
             self.runs.options = options
         if options and self._board.get(self.runs.value) is None:
@@ -188,7 +191,12 @@ class _Page:
         if self._shown != (run.key, run.since, run.version):
             self._shown = (run.key, run.since, run.version)
             self.chains.data = _chain_data(run.table.snapshot().rows)
-            self._show_parameters(run.table.diagnosis)
+        found = run.table.diagnosis
+        if self._listed != (run.key, found):
+            self._listed = (run.key, found)
+            self._show_parameters(found)
+        for table in self.tables:
+            table.height = _height(table.source)
 
     def _offer_stop(self, run: PostedRun) -> None:
         may = run.stop_digest(self._secret) is not None
@@ -243,39 +251,42 @@ def _label(run: PostedRun) -> str:
 def _summary(run: PostedRun) -> str:
     lines = [run.started.title, *run.table.snapshot().lines()[1:], f"Run by {run.started.owner}"]
     first, *others = map(html.escape, lines)
-    return f"<h2>{first}</h2>" + "<br>".join(others)
+    return f'<h2>{first}</h2><div style="white-space:pre-wrap">{"<br>".join(others)}</div>'
 
 
-_BAR = HTMLTemplateFormatter(
-    template='<div style="background:<%- colour %>;width:<%- value %>%;height:1em"></div>'
-)
-
-
-def _limited(condition: str, digits: int) -> HTMLTemplateFormatter:
+# a page has models of its own, so these make them
+def _limited(condition: str, digits: int) -> Callable[[], Any]:
     template = (
         f'<span style="color:<%- {condition} ? "{_RED}" : "inherit" %>">'
         f"<%- value.toFixed({digits}) %></span>"
     )
-    return HTMLTemplateFormatter(template=template)
+    return partial(HTMLTemplateFormatter, template=template)
 
 
-_NUMBER = NumberFormatter(format="0.[000]", nan_format="")
+def _number(digits: str = "") -> Callable[[], Any]:
+    return partial(NumberFormatter, format=f"0{digits}", nan_format="")
+
+
+_BAR = partial(
+    HTMLTemplateFormatter,
+    template='<div style="background:<%- colour %>;width:<%- value %>%;height:1em"></div>',
+)
 _CHAIN_COLUMNS: dict[str, tuple[str, int, Any]] = {
-    "percent": ("Progress", 120, _BAR),
-    "chain": ("Chain", 50, NumberFormatter()),
-    "drawn": ("Draws", 60, NumberFormatter(format="0")),
-    "divergences": ("Divergences", 80, _limited("value > 0", 0)),
-    "step_size": ("Step Size", 70, _NUMBER),
-    "gradients": ("Gradients/Draw", 100, NumberFormatter(format="0.[0]", nan_format="")),
-    "pace": ("Draws/s", 60, NumberFormatter(format="0.[0]", nan_format="")),
-    "phase": ("State", 80, StringFormatter()),
-    "worker": ("Worker", 160, StringFormatter()),
+    "percent": ("Progress", 100, _BAR),
+    "chain": ("Chain", 45, _number()),
+    "drawn": ("Draws", 65, _number()),
+    "divergences": ("Divergences", 85, _limited("value > 0", 0)),
+    "step_size": ("Step Size", 70, _number(".[000]")),
+    "gradients": ("Gradients/Draw", 105, _number(".[0]")),
+    "pace": ("Draws/s", 60, _number(".[0]")),
+    "phase": ("State", 80, StringFormatter),
+    "worker": ("Worker", 170, StringFormatter),
     "colour": ("", 0, None),
 }
 _PARAMETER_COLUMNS: dict[str, tuple[str, int, Any]] = {
-    "name": ("Parameter", 200, StringFormatter()),
-    "mean": ("Mean", 80, _NUMBER),
-    "sd": ("SD", 80, _NUMBER),
+    "name": ("Parameter", 200, StringFormatter),
+    "mean": ("Mean", 80, _number(".[000]")),
+    "sd": ("SD", 80, _number(".[000]")),
     "r_hat": ("R-hat", 70, _limited(f"value > {R_HAT_LIMIT}", 3)),
     "ess_bulk": ("ESS Bulk", 70, _limited("value < enough", 0)),
     "ess_tail": ("ESS Tail", 70, _limited("value < enough", 0)),
@@ -283,19 +294,40 @@ _PARAMETER_COLUMNS: dict[str, tuple[str, int, Any]] = {
 }
 
 
-def _table(source: ColumnDataSource, columns: Any, *, height: int) -> DataTable:
+def _text() -> Div:
+    return Div(disable_math=True, sizing_mode="stretch_width", styles={"overflow-wrap": "anywhere"})
+
+
+def _beside(*models: Any) -> Any:
+    """Put models beside each other, or one below the other where the window is narrow."""
+    return row(*models, sizing_mode="stretch_width", styles={"flex-wrap": "wrap"})
+
+
+def _scrolled(table: DataTable) -> Any:
+    """Let a table be wider than the window of a phone."""
+    styles = {"overflow-x": "auto", "min-width": f"min(100%, {table.min_width}px)"}
+    return column(table, sizing_mode="stretch_width", styles=styles)
+
+
+def _table(source: ColumnDataSource, columns: Any) -> DataTable:
     return DataTable(
         source=source,
         columns=[
-            TableColumn(field=name, title=title, width=width, formatter=formatter)
-            for name, (title, width, formatter) in columns.items()
+            TableColumn(field=name, title=title, width=width, formatter=make())
+            for name, (title, width, make) in columns.items()
             if title
         ],
         index_position=None,
-        height=height,
+        height=_height(source),
+        min_width=sum(width for _, width, _ in columns.values()),
         sizing_mode="stretch_width",
         sortable=False,
     )
+
+
+def _height(source: ColumnDataSource) -> int:
+    rows = len(next(iter(source.data.values())))
+    return min(300, _ROW_PX * (rows + 2))
 
 
 def _chain_data(rows: tuple[Row, ...]) -> dict[str, list[Any]]:
@@ -344,6 +376,7 @@ def _plot(name: str, source: ColumnDataSource) -> Any:
         x_axis_label=x,
         y_axis_label=y,
         height=height,
+        min_width=300,
         sizing_mode="stretch_width",
         tools="pan,wheel_zoom,reset",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from pymc.sampling import mcmc
+from xarray import DataTree
 
 from cloudposterior.posterior import to_tree
 from cloudposterior.samplers import pymc as sampler_pymc
@@ -98,9 +100,13 @@ class WholeChains:
             else:
                 stack.enter_context(_jax_door(self.sampler, run, said))
             result = self._sample(kept, run, chain)
-        segment = Segment(chain, 0, 1, to_tree(result), [], tuple(said))
+        tree = to_tree(result)
+        segment = Segment(chain, 0, 1, tree, [], tuple(said))
         # one that was stopped begins anew, for whoever else wants it
-        return (state if budget.stopped() else replace(state, drawn=1)), [segment]
+        if budget.stopped():
+            return state, [segment]
+        budget.report(chain, *_told_at_end(tree))
+        return replace(state, drawn=1), [segment]
 
     def _sample(self, kept: KeptModel, run: Run, chain: int) -> Any:
         arguments = unpack_arguments(run.arguments, kept.model)
@@ -120,6 +126,25 @@ class WholeChains:
             blas_cores=None,
             compute_convergence_checks=False,
         )
+
+
+def _told_at_end(tree: DataTree) -> tuple[int, int, int, Tally]:
+    """Say of a whole chain what a `Budget` is told: the figures are those of its result."""
+    stats = tree["sample_stats"].to_dataset()
+    draws = stats.sizes["draw"]
+    tune = int(tree["posterior"].attrs.get("tuning_steps") or _draws_of(tree, "warmup_posterior"))
+    steps = next((stats[name] for name in ("n_steps", "tree_size") if name in stats), None)
+    tally = Tally(
+        divergences=int(stats["diverging"].sum()) if "diverging" in stats else 0,
+        step_size=float(stats["step_size"][0, -1]) if "step_size" in stats else None,
+        gradients=None if steps is None else float(steps.mean()),
+        elapsed_s=float(tree["posterior"].attrs.get("sampling_time", 0.0)),
+    )
+    return tune + draws, tune, tune + draws, tally
+
+
+def _draws_of(tree: DataTree, group: str) -> int:
+    return int(tree[group].sizes["draw"]) if group in tree.children else 0
 
 
 def _steps_once(kept: KeptModel) -> Callable[..., Any]:
@@ -169,10 +194,12 @@ def _nutpie_doors(
     def sample(draw: Callable[..., Any], compiled: Any, **kwargs: Any) -> Any:
         kwargs.update(blocking=False, progress_bar=False)
         kwargs.pop("progress_callback", None)
+        kwargs["progress_rate"] = int(1000 * REPORT_EVERY_S)
+        teller = _Teller(chain, int(kwargs["draws"]), budget)
         if "progress_callback" in inspect.signature(draw).parameters:
-            # older versions tell nothing from within
-            kwargs["progress_callback"] = _teller(chain, int(kwargs["draws"]), budget)
-            kwargs["progress_rate"] = int(1000 * REPORT_EVERY_S)
+            kwargs["progress_callback"] = teller.take
+        else:
+            compiled = _Telling(compiled, teller)
         sampler = draw(compiled, **kwargs)
         # it holds all that it needs
         with kept.lent():
@@ -193,10 +220,16 @@ def _known_to(compiled: Any, data: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name in known}
 
 
-def _teller(chain: int, draws: int, budget: Budget) -> Callable[[list[Any]], None]:
-    """Tell of a chain as nutpie does, which calls this from a thread of its own."""
+@dataclass(frozen=True)
+class _Teller:
+    """Tells of a chain as nutpie does, from a thread of nutpie's own."""
 
-    def tell(chains: list[Any]) -> None:
+    chain: int
+    draws: int
+    budget: Budget
+
+    def take(self, chains: list[Any]) -> None:
+        """Take in what newer versions tell."""
         for of in chains:
             if of.started:
                 tally = Tally(
@@ -205,10 +238,56 @@ def _teller(chain: int, draws: int, budget: Budget) -> Callable[[list[Any]], Non
                     gradients=float(of.latest_num_steps),
                     elapsed_s=float(of.runtime_ms) / 1000,
                 )
-                total = int(of.total_draws)
-                budget.report(chain, int(of.finished_draws), total - draws, total, tally)
+                self._tell(int(of.finished_draws), int(of.total_draws), tally)
 
-    return tell
+    def take_text(self, text: str, began: float) -> None:
+        """Take in what older versions write, by the template below."""
+        drawn, total, divergences, step_size, steps = text.split(";")
+        tally = Tally(
+            divergences=int(divergences),
+            step_size=float(step_size),
+            gradients=float(steps),
+            elapsed_s=time.perf_counter() - began,
+        )
+        if int(drawn):
+            self._tell(int(drawn), int(total), tally)
+
+    def _tell(self, drawn: int, total: int, tally: Tally) -> None:
+        tune = total - self.draws
+        if drawn <= tune:
+            # nutpie counts them from the first draw on; those of tuning say nothing
+            tally = replace(tally, divergences=0)
+        self.budget.report(self.chain, drawn, tune, total, tally)
+
+
+_FIELDS = ("finished_draws", "total_draws", "divergences", "step_size", "latest_num_steps")
+_TEMPLATE = (
+    "{% for chain in chains %}"
+    + ";".join("{{ chain." + name + " }}" for name in _FIELDS)
+    + "{% endfor %}"
+)
+
+
+class _Telling:
+    """A compiled model of a nutpie that tells how it goes in the text of a template only."""
+
+    def __init__(self, compiled: Any, teller: _Teller) -> None:
+        self._compiled = compiled
+        self._teller = teller
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compiled, name)
+
+    def _make_sampler(
+        self, settings: Any, init_mean: Any, cores: int, progress: Any, store: Any
+    ) -> Any:
+        began = time.perf_counter()
+        kind = importlib.import_module("nutpie._lib").ProgressType
+        every_ms = int(1000 * REPORT_EVERY_S)
+        told = kind.template_callback(
+            every_ms, _TEMPLATE, cores, lambda text: self._teller.take_text(text, began)
+        )
+        return self._compiled._make_sampler(settings, init_mean, cores, told, store)
 
 
 def _wait(sampler: Any, budget: Budget) -> Any:

@@ -84,6 +84,23 @@ def test_last_table_agrees_with_the_sample_stats(two_workers: Client, shown: Kep
         assert row.worker in two_workers.scheduler_info()["workers"]
 
 
+def test_nutpie_tells_from_within_its_task(two_workers: Client, shown: Kept) -> None:
+    pytest.importorskip("nutpie")
+    request = {**REQUEST, "draws": 100_000, "chains": 2, "nuts_sampler": "nutpie"}
+    result = to_tree(cp.sample(funnel(), **request, cluster=two_workers, cache=False))
+    under_way = [row for table in shown.tables for row in table.rows if 0 < row.drawn < row.total]
+    assert under_way
+    assert all(row.total == 100_060 and row.step_size and row.gradients for row in under_way)
+    last = shown.tables[-1]
+    assert [row.phase for row in last.rows] == ["finished"] * 2
+    stats = result["sample_stats"].to_dataset()
+    for row in last.rows:
+        of = stats.isel(chain=row.chain)
+        assert (row.drawn, row.total) == (100_060, 100_060)
+        assert row.divergences == int(of["diverging"].sum())
+        assert row.step_size == pytest.approx(float(of["step_size"][-1]))
+
+
 def test_table_names_the_phases_before_the_draws(two_workers: Client, shown: Kept) -> None:
     cp.sample(funnel(), **REQUEST, cluster=two_workers)
     phases = list(dict.fromkeys(table.phase for table in shown.tables))
