@@ -16,15 +16,18 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.tensor as pt
 import pytest
 from pymc.logprob.abstract import _logprob
 from pytensor import config
 from pytensor.compile.builders import OpFromGraph
-from pytensor.compile.ops import wrap_py
+from pytensor.compile.ops import view_op, wrap_py
+from pytensor.graph.traversal import ancestors
 
 import cloudposterior
 from cloudposterior.errors import CloudPosteriorError, ShippingError
+from cloudposterior.identity.model import components, token_of
 from cloudposterior.shipping import pack_arguments, pack_model, unpack_arguments, unpack_model
 
 FOLDER = Path(__file__).parent / "shipping"
@@ -232,6 +235,98 @@ def test_arguments_of_another_model_are_refused() -> None:
     data = pack_arguments({"initvals": {model["a"]: np.ones(3)}}, model)
     with pytest.raises(ShippingError, match="another model"):
         unpack_arguments(data, other)
+
+
+def equal_model(way: str) -> pm.Model:
+    """One of the models that have one token: they share what is computed, or do it again."""
+    with pm.Model() as model:
+        x = pm.Normal("x", shape=3)
+        level = pytensor.shared(np.arange(3.0))
+
+        def scaled() -> Any:
+            return x * np.linspace(1.0, 2.0, 3) + level
+
+        once = scaled()
+        used = {
+            "once": (once, once, once),
+            "again": (scaled(), scaled(), scaled()),
+            "views": (view_op(once), scaled(), view_op(view_op(scaled()))),
+        }[way]
+        pm.Deterministic("d", used[0])
+        pm.Potential("p", pt.exp(used[1]))
+        pm.Normal("y", used[2], observed=np.ones(3))
+    return model
+
+
+def level_of(model: pm.Model) -> Any:
+    return model["p"].owner.inputs[0].owner.inputs[1]
+
+
+def of_a_model(model: pm.Model) -> dict[str, Any]:
+    """What arguments may have of a model: its parts, what is made of them, and functions."""
+    mean = model["y"].owner.inputs[2]
+    return {
+        "model": model,
+        "variables": [model["x"], model.rvs_to_values[model["x"]], model["d"], model["p"]],
+        "observed": model.rvs_to_values[model["y"]],
+        "container": level_of(model).container,
+        "generators": [model[name].owner.inputs[0] for name in "xy"],
+        "next": model["y"].owner.outputs[0],
+        "behind": [mean, mean.owner.inputs[0], model["d"].owner.inputs[0]],
+        "new": pt.sin(model["p"].owner.inputs[0]) + mean + model["x"],
+        "logp": model.compile_logp(mode="FAST_COMPILE"),
+    }
+
+
+WAYS = "once", "again", "views"
+
+
+def test_models_of_these_ways_have_one_token() -> None:
+    assert len({token_of(components(equal_model(way))) for way in WAYS}) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("other_way", WAYS)
+def test_arguments_refer_to_an_equal_model(way: str, other_way: str) -> None:
+    model, other = equal_model(way), equal_model(other_way)
+    found = unpack_arguments(pack_arguments(of_a_model(model), model), other)
+    assert found["model"] is other
+    expected = of_a_model(other)
+    for name in ("variables", "generators"):
+        assert all(a is b for a, b in zip(found[name], expected[name], strict=True)), name
+    assert all(found[name] is expected[name] for name in ("observed", "container", "next"))
+    own = {id(v) for v in ancestors([*other.named_vars.values()])}
+    assert all(id(variable) in own for variable in found["behind"])
+    assert {id(v) for v in ancestors([found["new"]]) if v.owner is None} <= own
+    x = np.array([0.5, -0.5, 2.0])
+    new = [f.eval({m["x"]: x}) for f, m in ((found["new"], other), (expected["new"], other))]
+    assert np.array_equal(*new)
+    # a function of the one model has the values of the other
+    level_of(other).set_value(np.ones(3))
+    assert found["logp"]({"x": x}) == other.compile_logp(mode="FAST_COMPILE")({"x": x})
+
+
+def test_arguments_that_have_nothing_of_their_model_fit_any() -> None:
+    data = pack_arguments({"draws": 10, "initvals": {"a": np.ones(3)}}, plain())
+    assert unpack_arguments(data, custom())["draws"] == 10
+
+
+def test_arguments_with_parts_that_a_model_lacks_are_refused() -> None:
+    model, other = equal_model("once"), equal_model("once")
+    for name in "dp":
+        other.named_vars[name] = pt.dvector(name)
+    data = pack_arguments({"level": level_of(model)}, model)
+    with pytest.raises(ShippingError, match="another model"):
+        unpack_arguments(data, other)
+
+
+def test_generator_of_a_function_is_as_it_was_on_the_client() -> None:
+    model, other = equal_model("once"), equal_model("again")
+    draw = model.compile_fn(model["x"], inputs=[], mode="FAST_COMPILE", point_fn=False)
+    found = unpack_arguments(pack_arguments({"draw": draw}, model), other)["draw"]
+    before = other["x"].owner.inputs[0].get_value().bit_generator.state
+    assert np.array_equal(found(), draw())
+    assert other["x"].owner.inputs[0].get_value().bit_generator.state == before
 
 
 def test_arguments_refer_to_the_model_of_this_process() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import dask.config
@@ -17,7 +17,13 @@ from dask.utils import parse_timedelta
 
 from cloudposterior.cluster import tasks
 from cloudposterior.cluster.reach import reaches_workers
-from cloudposterior.errors import ChainError, ClusterError, ClusterWarning, tell
+from cloudposterior.errors import (
+    ChainError,
+    CloudPosteriorError,
+    ClusterError,
+    ClusterWarning,
+    tell,
+)
 from cloudposterior.samplers.protocol import Run, Sampler, Segment, State
 
 if TYPE_CHECKING:
@@ -86,25 +92,36 @@ class Drive:
         self._name = name
         self._run_key = run.key
         self._lines: list[_Line] = []
-        self._largest = 2**20
+        # of the results so far; the first is gathered alone
+        self._largest = _GATHERED_BYTES
+        self._measured = False
         self._of: dict[str, _Line] = {}
         self._direct = reaches_workers(client)
         first = parse_timedelta(dask.config.get("cloudposterior.cluster.first-segment"))
         self._first_s = float(first)
         self._segment_s = float(parse_timedelta(dask.config.get("cloudposterior.cluster.segment")))
-        self._model = self._send_model(model, run.model)
-        self._run = client.submit(tasks.same, run, key=f"{name}-run-{run.key}", pure=False)
+        self._model = self._send(model, f"{name}-model-{run.model}")
+        self._arguments = self._send(run.arguments, f"{name}-arguments-{run.key}")
+        self._run = client.submit(
+            tasks.with_arguments,
+            replace(run, arguments=b""),
+            self._arguments,
+            key=f"{name}-run-{run.key}",
+            pure=False,
+        )
 
-    def _send_model(self, model: bytes, token: str) -> Future:
+    def _send(self, data: bytes, key: str) -> Future:
         # a task each, not data that is scattered: what a lost worker held is made again
-        key = f"{self._name}-model-{token}"
         parts = [
-            self._client.submit(
-                tasks.same, model[i : i + _PART_BYTES], key=f"{key}-{i}", pure=False
-            )
-            for i in range(0, len(model), _PART_BYTES)
+            self._client.submit(tasks.same, data[i : i + _PART_BYTES], key=f"{key}-{i}", pure=False)
+            for i in range(0, len(data), _PART_BYTES)
         ]
         return self._client.submit(tasks.join_parts, *parts, key=key, pure=False)
+
+    @property
+    def failed(self) -> dict[tuple[int, ...], Exception]:
+        """The error of each group of chains that failed so far."""
+        return {line.chains: line.error for line in self._lines if line.error is not None}
 
     def draw(
         self,
@@ -153,9 +170,11 @@ class Drive:
                 loop=self._client.loop,
             )
             for batch in _batches(completed, watch):
+                # looked at once: it may change at any time
+                states = [(future, future.status) for future in batch]
                 # what was lost before it was gathered is made again
-                completed.update([f for f in batch if f.status in ("lost", "pending")])
-                for line in self._take(batch, take):
+                completed.update([f for f, status in states if status in ("lost", "pending")])
+                for line in self._take(states, take):
                     if line.error is not None and not go_on:
                         raise line.error
                     if line.ended:
@@ -170,12 +189,15 @@ class Drive:
         except KeyboardInterrupt:
             self._stop(take)
             raise
-        except BaseException:
-            self._tell_to_stop()
+        except BaseException as error:
+            try:
+                self._tell_to_stop()
+            except (OSError, TimeoutError, CancelledError) as stopping:
+                error.add_note(f"the chains could not be told to stop: {stopping!r}")
             raise
         finally:
             self._release()
-        return {line.chains: line.error for line in self._lines if line.error is not None}
+        return self.failed
 
     def _begin(self, chains: tuple[int, ...], priority: int, worker: str | None) -> None:
         key = f"{self._name}-{_words(chains)}-start-{self._run_key}"
@@ -218,20 +240,23 @@ class Drive:
         self._of[future.key] = line
         return future
 
-    def _take(self, batch: list[Future], take: Callable[[Segment, State], None]) -> list[_Line]:
+    def _take(
+        self, states: list[tuple[Future, str]], take: Callable[[Segment, State], None]
+    ) -> list[_Line]:
         """Hand on what futures hold; give the lines that may need a next task, one each time."""
-        failed = [f for f in batch if f.status in ("error", "cancelled")]
-        done = [f for f in batch if f.status == "finished" and f.key in self._of]
+        done = [f for f, status in states if status == "finished" and f.key in self._of]
         moved = []
-        for future in failed:
-            line = self._of.pop(future.key, None)
-            if line is not None and not line.ended:
-                line.error = _error(line.chains, future)
-                moved.append(line)
-        for future, (state, segments) in self._gathered(done):
+        for future, status in states:
+            if status in ("error", "cancelled"):
+                moved += self._fail(future, _error(future))
+        for future, result in self._gathered(done):
+            if isinstance(result, Exception):
+                moved += self._fail(future, result)
+                continue
             line = self._of.pop(future.key, None)
             if line is None or line.error is not None:
                 continue
+            state, segments = result
             line.pending.remove(future)
             moved.append(line)
             if (segments[0].first if segments else state.drawn) > line.drawn:
@@ -240,19 +265,45 @@ class Drive:
             if state.drawn >= line.drawn:
                 line.state = state
             for segment in segments:
-                self._largest = max(self._largest, _bytes_of(segment))
                 take(segment, state)
         return moved
 
+    def _fail(self, future: Future, error: BaseException | None) -> list[_Line]:
+        line = self._of.pop(future.key, None)
+        if line is None or line.ended:
+            return []
+        line.error = _as_chain_error(line.chains, error)
+        return [line]
+
     def _gathered(self, done: list[Future]) -> Iterator[tuple[Future, Any]]:
-        """Gather results, as many at once as fit; a call for each would be a way there and back."""
+        """Gather results, as many at once as fit; a call for each would be a way there and back.
+
+        In the place of a result that cannot be had any more is the error that says why.
+        """
         while done:
             many = max(1, _GATHERED_BYTES // self._largest)
             now, done = done[:many], done[many:]
-            results = self._client.gather(now, direct=self._direct)
+            try:
+                results = self._client.gather(now, direct=self._direct)
+            except Exception:  # noqa: BLE001  (asked again, one by one, to learn whose it is)
+                results = [self._gathered_alone(future) for future in now]
             for place, future in enumerate(now):
                 result, results[place] = results[place], None
+                self._measure(result)
                 yield future, result
+
+    def _gathered_alone(self, future: Future) -> Any:
+        try:
+            return self._client.gather(future, direct=self._direct)
+        except Exception as error:  # noqa: BLE001  (it ends its chain, which says it)
+            return error
+
+    def _measure(self, result: Any) -> None:
+        if isinstance(result, Exception):
+            return
+        size = sum(_bytes_of(segment) for segment in result[1])
+        self._largest = max(self._largest, size, 1) if self._measured else max(size, 2**20)
+        self._measured = True
 
     def _go_back(self, line: _Line) -> None:
         """Go on from the last draw that came in.
@@ -274,10 +325,7 @@ class Drive:
     def _check_ended(self) -> None:
         left = [line for line in self._lines if not line.ended]
         if left:
-            raise ClusterError(
-                f"the cluster lost {', '.join(_words(line.chains) for line in left)}: "
-                "its scheduler was restarted or closed. What was drawn is kept; run again"
-            )
+            raise _lost(", ".join(_words(line.chains) for line in left))
 
     def _stop(self, take: Callable[[Segment, State], None]) -> None:
         """End the segments that are being drawn, and take in what they drew."""
@@ -300,14 +348,17 @@ class Drive:
                 wait(running, timeout=float(seconds))
         except (TimeoutError, OSError, CancelledError) as error:
             tell(ClusterWarning, f"not all chains handed over what they drew last: {error!r}")
-        finished = [future for future in running if future.status == "finished"]
-        self._take(finished, take)
+        self._take([(f, "finished") for f in running if f.status == "finished"], take)
 
     def _tell_to_stop(self) -> None:
         """Have the segments that are being drawn end with the next draw."""
-        keys = [future.key for line in self._lines for future in line.pending]
-        if self._client.status == "running":
-            self._client.run(tasks.stop, keys, on_error="ignore")
+        keys = {future.key for line in self._lines for future in line.pending}
+        if self._client.status != "running":
+            return
+        # an idle worker would import PyMC for that
+        drawing = [w for w, theirs in self._client.processing().items() if keys & set(theirs)]
+        if drawing:
+            self._client.run(tasks.stop, list(keys), workers=drawing, on_error="ignore")
 
     def _release(self) -> None:
         """Let go of everything. What nobody else wants is dropped, running tasks included.
@@ -317,7 +368,7 @@ class Drive:
         for line in self._lines:
             for future in (line.begun, *line.pending):
                 future.release()
-        for future in (self._model, self._run):
+        for future in (self._model, self._arguments, self._run):
             future.release()
         self._of.clear()
 
@@ -328,8 +379,10 @@ def _running(client: Client) -> list[str]:
 
 
 def _bytes_of(segment: Segment) -> int:
-    values = segment.samples.values() if isinstance(segment.samples, dict) else ()
-    return sum(value.nbytes for value in values)
+    samples = segment.samples
+    if isinstance(samples, dict):
+        return sum(value.nbytes for value in samples.values())
+    return int(getattr(samples, "nbytes", 0))
 
 
 def _batches(completed: Any, watch: Callable[[], bool]) -> Iterator[list[Future]]:
@@ -350,12 +403,27 @@ def _words(chains: tuple[int, ...]) -> str:
     return f"chain {chains[0]}" if len(chains) == 1 else f"chains {chains[0]} to {chains[-1]}"
 
 
-def _error(chains: tuple[int, ...], future: Future) -> Exception:
+def _lost(what: str) -> ClusterError:
+    return ClusterError(
+        f"the cluster lost {what}: its scheduler was restarted or closed. What was drawn is kept; "
+        "run again"
+    )
+
+
+def _error(future: Future) -> BaseException | None:
+    error: BaseException | None = future.exception() if future.status == "error" else None
+    return error
+
+
+def _as_chain_error(chains: tuple[int, ...], error: BaseException | None) -> Exception:
+    """Say in an error of ours what ended a chain."""
+    from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker
 
-    if future.status != "error":
-        return ClusterError(f"{_words(chains)} was {future.status} by the cluster; run again")
-    error = future.exception()
+    if isinstance(error, CloudPosteriorError):
+        return error
+    if error is None or isinstance(error, FutureCancelledError | CancelledError):
+        return _lost(_words(chains))
     if isinstance(error, KilledWorker):
         where = getattr(error.last_worker, "address", "a worker")
         return ChainError(
@@ -364,4 +432,7 @@ def _error(chains: tuple[int, ...], future: Future) -> Exception:
             f"its worker died, {error.allowed_failures + 1} times; most often for want of memory: "
             "give workers more (cp.cluster_options tells how much), and look into their logs",
         )
-    return error if isinstance(error, Exception) else ChainError(chains, "a worker", repr(error))
+    # such as what cannot travel: no task of ours raises it
+    wrapped = ChainError(chains, "a worker", f"{type(error).__name__}: {error}")
+    wrapped.__cause__ = error
+    return wrapped

@@ -36,6 +36,8 @@ class _Kept:
             self.process == os.getpid()
             and self.cluster.status.name == "running"
             and self.client.status == "running"
+            # killed workers are started anew by their nannies, unless those were killed too
+            and bool(self.cluster.scheduler_info["workers"])
         )
 
 

@@ -18,14 +18,16 @@ from cloudposterior.cache import Cache
 from cloudposterior.cluster import tasks
 from cloudposterior.cluster.connect import open_client
 from cloudposterior.cluster.drive import Drive
+from cloudposterior.cluster.interrupts import keep_interrupts
 from cloudposterior.cluster.partial import FinishedChains, finished_chains
 from cloudposterior.cluster.share import Shared
-from cloudposterior.cluster.workers import check_workers, wait_for_workers
+from cloudposterior.cluster.versions import versions_here
+from cloudposterior.cluster.workers import Absence, check_workers, wait_for_workers
 from cloudposterior.errors import ClusterWarning, tell
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.seed import recorded_seed
-from cloudposterior.posterior import is_posterior
+from cloudposterior.posterior import is_posterior, to_tree
 from cloudposterior.progress.diagnosis import Looking
 from cloudposterior.progress.display import choose_display
 from cloudposterior.progress.feed import events_of
@@ -149,6 +151,7 @@ class RunOnCluster:
         view.phase("waiting for workers")
         wait_for_workers(client, tell=print if not call.quiet else _nobody)
         check_workers(client, _PACKAGES)
+        keep_interrupts(client)
         sent = request.token if request is not None and not fresh else uuid.uuid4().hex
         name = f"{_word(call.model.name or 'model')}-sample"
         finished = finished_chains(call, request, cache)
@@ -193,7 +196,8 @@ class RunOnCluster:
             tell(ClusterWarning, f"{error}; the other chains are returned (keep_chains=True)")
         if is_posterior(result):
             result.attrs["cloudposterior_pytensor_flags"] = _flags(run)
-            if view.stopped:
+            # who asks in the last moment gets it all
+            if view.stopped and self.call.missing(to_tree(result)) is not None:
                 result.attrs["cloudposterior_stopped"] = "before all draws were made"
         return result
 
@@ -203,6 +207,7 @@ class RunOnCluster:
         """Draw the chains, and show how that goes; give the error of each that failed."""
         view = self.view
         so_far = join.so_far if view.watched else _nothing
+        absence = Absence(self.client, view.phase)
         looking = Looking(so_far, partial(label_of, self.call.model), view.tell)
 
         def take(segment: Segment, state: State) -> None:
@@ -214,18 +219,20 @@ class RunOnCluster:
 
         def watch() -> bool:
             looking.look()
+            absence.look()
             if view.watch():
                 view.phase("stopping")
             return view.stopped
 
         # as PyMC does when it is interrupted: what was drawn is the result
         try:
-            failed = drive.draw(groups, take, watch=watch, go_on=self.place.keep_chains)
+            drive.draw(groups, take, watch=watch, go_on=self.place.keep_chains)
         except KeyboardInterrupt:
             view.stop()
-            failed = {}
+        if view.stopped and not any(map(join.drawn, range(self.call.chains))):
+            raise KeyboardInterrupt("stopped before the first draw")
         looking.look(last=True)
-        return failed
+        return drive.failed
 
 
 def _nothing() -> None:
@@ -266,6 +273,7 @@ def _run(call: SampleCall, resolved: Resolved, seed: Any, sent: str) -> Run:
         seed=seed,
         chains=call.chains,
         settings=call.settings,
+        versions=versions_here((*_PACKAGES, *sampler_packages(resolved.sampler))),
     )
 
 

@@ -1,22 +1,28 @@
-"""What runs in the scheduler: it keeps the board of all runs, and puts the page on the dashboard.
+"""What stays in a scheduler and in workers: the board of all runs, its page, and Ctrl-C.
 
 Nothing here waits, and nothing imports PyMC.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import os
+import platform
+import signal
+import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 from cloudposterior.events import TOPIC, StopAsked, from_message, to_message
 from cloudposterior.progress.board import Board
 
 if TYPE_CHECKING:
-    from distributed import Scheduler
+    from distributed import Scheduler, Worker
 
-__all__ = ["NAME", "PosteriorPlugin"]
+__all__ = ["NAME", "KeepInterrupts", "PosteriorPlugin"]
 
 NAME = "cloudposterior"
 
@@ -81,3 +87,49 @@ class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Note that nobody waits any more for what a client wanted."""
         self.board.lose(client)
+
+
+@dataclass(frozen=True)
+class KeepInterrupts(WorkerPlugin):  # type: ignore[misc]
+    """Leaves Ctrl-C to the client, in a worker that would get the client's.
+
+    Attributes
+    ----------
+    machine : str
+        The client's machine.
+    group, process : int
+        The client's group of processes, and the client itself.
+    """
+
+    machine: str
+    group: int
+    process: int
+
+    name = "cloudposterior-interrupts"
+    idempotent = True
+
+    @classmethod
+    def of_this_process(cls) -> KeepInterrupts:
+        """Speak for this process."""
+        return cls(platform.node(), _group(), os.getpid())
+
+    def setup(self, worker: Worker) -> None:
+        """Ignore what the client will get, unless somebody has made another arrangement."""
+        is_near = (platform.node(), _group()) == (self.machine, self.group)
+        is_own = os.getpid() != self.process
+        in_main = threading.current_thread() is threading.main_thread()
+        if is_near and is_own and in_main and _is_pythons(signal.getsignal(signal.SIGINT)):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _is_pythons(answer: Any) -> bool:
+    """Tell whether an answer to Ctrl-C is one that Python gives by itself."""
+    # asyncio puts its own in the place of the default while a loop runs
+    of_loop = getattr(getattr(answer, "func", None), "__self__", None)
+    return answer in (signal.default_int_handler, signal.SIG_DFL) or isinstance(
+        of_loop, asyncio.Runner
+    )
+
+
+def _group() -> int:
+    return os.getpgrp() if hasattr(os, "getpgrp") else 0

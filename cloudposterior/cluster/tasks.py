@@ -7,16 +7,18 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from cloudposterior.errors import ChainError
+from cloudposterior.cluster.versions import check_versions
+from cloudposterior.errors import ChainError, ClusterError, ShippingError
 from cloudposterior.events import TOPIC, ChainReport, Event, Phase, to_message
 from cloudposterior.samplers.protocol import Budget, Run, Sampler, Segment, State, Tally
 from cloudposterior.samplers.surroundings import one_thread
 
-__all__ = ["advance", "choose_seed", "join_parts", "same", "start", "stop"]
+__all__ = ["advance", "choose_seed", "join_parts", "same", "start", "stop", "with_arguments"]
 
 _MOST_STOPPED = 100_000
 _lock = threading.Lock()
@@ -33,6 +35,11 @@ def join_parts(*parts: bytes) -> bytes:
     return b"".join(parts)
 
 
+def with_arguments(run: Run, arguments: bytes) -> Run:
+    """Put the arguments into a run that came without them."""
+    return replace(run, arguments=arguments)
+
+
 def choose_seed() -> int:
     """Choose the seed of a run that names none, once for all who ask for the same run."""
     return int(np.random.SeedSequence().generate_state(1)[0])
@@ -44,6 +51,7 @@ def start(sampler: Sampler, model: bytes, run: Run, chains: tuple[int, ...]) -> 
     for chain in chains:
         tell(Phase("compiling", chain, _current_worker()))
     with _as_chain_error(chains), one_thread():
+        check_versions(run.versions, _current_worker())
         return sampler.start(model, run, chains)
 
 
@@ -77,6 +85,7 @@ def advance(
         return state, []
     tell = _teller(run.key)
     with _as_chain_error(state.chains), one_thread():
+        check_versions(run.versions, _current_worker())
         budget = Budget(seconds, stopped, _reporter(tell))
         after, segments = sampler.advance(model, run, state, budget)
     if after.finished:
@@ -144,6 +153,10 @@ def _as_chain_error(chains: tuple[int, ...]) -> Iterator[None]:
     """
     try:
         yield
+    except (ClusterError, ShippingError) as error:
+        # not the chain's fault, and said in full
+        error.add_note(f"{_current_worker()}, {'chain' if len(chains) == 1 else 'chains'} {chains}")
+        raise
     except BaseException as error:  # noqa: BLE001  (nutpie's PanicException is one, too)
         text = f"{type(error).__name__}: {error}"
         failed = ChainError(chains, _current_worker(), text)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -14,14 +12,16 @@ from weakref import WeakKeyDictionary
 import dask.config
 from dask.utils import parse_timedelta
 
+from cloudposterior.cluster.versions import differences_of, minor_of, versions_here
 from cloudposterior.errors import ClusterError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["check_workers", "wait_for_workers"]
+__all__ = ["Absence", "check_workers", "wait_for_workers"]
 
 _LOOK_AGAIN_S = 0.5
+_ABSENT_S = 5.0
 
 _Process = tuple[str, str]
 """A worker's address and directory: a worker that is started anew on its port has another."""
@@ -92,6 +92,36 @@ def _workers(client: Client) -> dict[str, Any]:
     return dict(client.scheduler_info(n_workers=-1).get("workers", {}))
 
 
+class Absence:
+    """Says so when all workers have gone while chains are drawn, and when one has come.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected, synchronous client.
+    tell : callable
+        Called with what the run does, and with what there is to say of that.
+    """
+
+    def __init__(self, client: Client, tell: Callable[[str, str], None]) -> None:
+        self._client = client
+        self._tell = tell
+        self._next = time.monotonic() + _ABSENT_S
+        self._absent = False
+
+    def look(self) -> None:
+        """Look, if that is due."""
+        if time.monotonic() < self._next or self._client.status != "running":
+            return
+        self._next = time.monotonic() + _ABSENT_S
+        absent = not _has_running_worker(self._client)
+        if absent and not self._absent:
+            self._tell("waiting for workers", "all of them have gone")
+        elif self._absent and not absent:
+            self._tell("sampling", "")
+        self._absent = absent
+
+
 def check_workers(client: Client, packages: Sequence[str]) -> None:
     """Check that the workers run the Python and the packages that the client runs.
 
@@ -120,27 +150,16 @@ def check_workers(client: Client, packages: Sequence[str]) -> None:
     new = [process for process in workers if not known.get(process, set()).issuperset(packages)]
     if not new:
         return
-    ours = _versions_here(packages)
+    ours = versions_here(packages)
     theirs = _versions_there(client, packages, [workers[process] for process in new])
-    differing = {
-        address: [name for name in ours if versions[name] != ours[name]]
-        for address, versions in theirs.items()
-    }
-    if any(differing.values()):
-        raise ClusterError(_differences(ours, theirs, differing))
+    differing = differences_of(ours, theirs)
+    if differing:
+        raise ClusterError(
+            f"workers differ from this process, and nothing was sampled:\n{differing}"
+        )
     for process in new:
         if workers[process] in theirs:
             known.setdefault(process, set()).update(packages)
-
-
-def _versions_here(packages: Sequence[str]) -> dict[str, str | None]:
-    versions: dict[str, str | None] = {"Python": _minor(platform.python_version())}
-    for name in packages:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions
 
 
 def _versions_there(
@@ -174,42 +193,4 @@ def _left(address: str, answer: Any) -> bool:
 
 
 def _named(found: dict[str, str | None], packages: Sequence[str]) -> dict[str, str | None]:
-    return {"Python": _minor(str(found["python"])), **{name: found[name] for name in packages}}
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
-
-
-def _differences(
-    ours: dict[str, str | None],
-    theirs: dict[str, dict[str, str | None]],
-    differing: dict[str, list[str]],
-) -> str:
-    lines = [
-        f"  {address}: {name} {theirs[address][name] or 'not installed'}, "
-        f"here {ours[name] or 'not installed'}"
-        for address, names in differing.items()
-        for name in names
-    ]
-    names = list(dict.fromkeys(name for found in differing.values() for name in found))
-    return (
-        "workers differ from this process, and nothing was sampled:\n"
-        + "\n".join(lines)
-        + f"\n{_remedy(names, ours)}"
-    )
-
-
-def _remedy(names: list[str], ours: dict[str, str | None]) -> str:
-    wanted = " ".join(f"{name}=={ours[name]}" for name in names if name != "Python" and ours[name])
-    steps = []
-    if "Python" in names:
-        steps.append(f"start the workers with Python {ours['Python']}")
-    if wanted:
-        steps.append(f"install what is here on the workers (`pip install {wanted}`)")
-    if any(ours[name] is None for name in names):
-        steps.append("install here what the workers have")
-    return (
-        f"{', and '.join(steps) or 'make them equal'}; then restart them. Workers that are started "
-        "from this environment, or from one image with it, are equal from the start"
-    )
+    return {"Python": minor_of(str(found["python"])), **{name: found[name] for name in packages}}

@@ -54,7 +54,10 @@ function stop(model, button) {
   setTimeout(() => {
     const kernel = model.widget_manager?.kernel;
     const heard = model.get("table").phase === "stopping" || model.get("table").ended;
-    if (!heard && model.get("blocking") && kernel?.interrupt) kernel.interrupt();
+    if (heard || !model.get("blocking")) return;
+    if (kernel?.interrupt) kernel.interrupt();
+    // what shows the page, as in marimo, may be the only one that can
+    else button.textContent = "Interrupt the cell to stop";
   }, PATIENCE_MS);
 }
 

@@ -67,6 +67,7 @@ class NotebookTable:
         self._widget = _widget_class()(blocking=blocking)
         self._widget.on_msg(lambda _, content, __: stop() if content == _STOP else None)
         self._handle: Any = None
+        self._place: Any = None
         self._shown = False
 
     def link(self, address: str) -> None:
@@ -83,7 +84,8 @@ class NotebookTable:
     def _begin(self, table: Table) -> None:
         marimo = _marimo()
         if marimo is not None:
-            marimo.output.append(self._widget)
+            self._place = _place_class()(marimo.ui.anywidget(self._widget))
+            marimo.output.append(self._place)
             return
         made = self._widget._repr_mimebundle_()
         bundle = dict(made[0] if isinstance(made, tuple) else made)
@@ -94,9 +96,16 @@ class NotebookTable:
         if not self._shown:
             return
         self._widget.table = _as_plain(table)
+        # it has the secret that stops the run
+        self._widget.link = ""
+        marimo = _marimo()
         if self._handle is not None:
             self._handle.update(_static(table), raw=True)
-            self._widget.close()
+        elif marimo is not None:
+            self._place.shown = marimo.Html(table_html(table))
+            # has the output of the cell shown once more
+            marimo.output.append(marimo.Html(""))
+        self._widget.close()
 
 
 _STOP = {"kind": "stop"}
@@ -137,3 +146,21 @@ def _widget_class() -> type[Any]:
         blocking = traitlets.Bool(True).tag(sync=True)
 
     return RunWidget
+
+
+@functools.cache
+def _place_class() -> type[Any]:
+    marimo = importlib.import_module("marimo")
+
+    class Place(marimo.Html):  # type: ignore[misc,name-defined]
+        """What stands in one place of a cell's output in marimo: the widget, later static HTML."""
+
+        def __init__(self, shown: Any) -> None:
+            self.shown = shown
+            super().__init__(shown.text)
+
+        @property
+        def text(self) -> str:
+            return str(self.shown.text)
+
+    return Place

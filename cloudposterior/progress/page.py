@@ -143,9 +143,7 @@ class _Page:
         self._listed: tuple[Any, ...] = ()
         self._chosen_parameter = ""
         self.runs = Select(title="Run", value=wanted, sizing_mode="stretch_width", max_width=520)
-        self.stop = Button(
-            label="Stop", button_type="danger", width=90, disabled=True, align="end"
-        )
+        self.stop = Button(label="Stop", button_type="danger", width=90, disabled=True, align="end")
         self.summary = _text()
         self.chains = ColumnDataSource({name: [] for name in _CHAIN_COLUMNS})
         self.parameters = ColumnDataSource({name: [] for name in _PARAMETER_COLUMNS})
@@ -232,7 +230,8 @@ class _Page:
             data = _NO_LINES
         else:
             text, data = found.names[place], _lines(found, place)
-        self.parameter.text = f"<h3>{html.escape(text)}</h3>"
+        judged = f"judged by {found.draws} draws of each chain" if text and found else ""
+        self.parameter.text = f"<h3>{html.escape(text)}</h3>{judged}"
         for name, source in self.lines.items():
             source.data = data[name]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +40,8 @@ class Run:
         How many chains there are.
     settings : mapping of str to str
         The settings of PyTensor to run with.
+    versions : mapping of str to str or None
+        The version of Python and of each package that the draws depend on, on the client.
     """
 
     key: str
@@ -49,6 +51,7 @@ class Run:
     seed: Any
     chains: int
     settings: Mapping[str, str]
+    versions: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,10 @@ class Budget:
     stopped: Callable[[], bool]
     report: Callable[[int, int, int, int, Tally], None] = _nobody
     _began: float = field(default_factory=time.perf_counter)
+
+    def begun(self) -> Budget:
+        """Give this budget with its time beginning now, as for who waited for a model."""
+        return replace(self, _began=time.perf_counter())
 
     @property
     def spent(self) -> bool:

@@ -156,6 +156,8 @@ class PyMCChains:
         """Draw until the budget is spent; what cannot be cut is drawn whole."""
         kept = keep_model(run, model)
         with kept.lock:
+            # another chain may have held it for a segment
+            budget = budget.begun()
             if state.held is None:
                 return _draw_whole(kept, run, model, state, budget)
             prepared = _prepared(kept, run, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import threading
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytensor
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from cloudposterior.errors import ClusterError, warn
 from cloudposterior.samplers.doors import COMPILING, doors
@@ -122,33 +123,70 @@ def say(said: Iterable[Said], *, quiet: bool) -> None:
             logging.getLogger(one[0]).log(*one[1:])
 
 
-_threads = threading.Lock()
-_users = 0
-_limits: threadpool_limits | None = None
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Hold BLAS, OpenMP and Numba to one thread, which is what a task is given.
 
-    The limits are the whole process's: they are lifted when the last one leaves.
+    OpenMP and Numba count for each thread of the process by itself, so each task limits its own;
+    BLAS counts for the process, and is given back when the last task leaves. What is loaded
+    during a task is held from the next one on.
     """
-    global _users, _limits
-    with _threads:
-        _users += 1
-        if _limits is None:
-            _limits = threadpool_limits(limits=1)
-    numba = sys.modules.get("numba")
-    before = numba.get_num_threads() if numba is not None else 1
-    if numba is not None:
-        numba.set_num_threads(1)
+    with _numba_held():
+        # only now: asked for its threads, Numba may load a library of OpenMP
+        libraries = ThreadpoolController()
+        with (
+            # before BLAS, which may be one that runs in threads of OpenMP
+            libraries.select(user_api="openmp").limit(limits=1),
+            _blas_held(libraries.select(user_api="blas").lib_controllers),
+        ):
+            yield
+
+
+@contextmanager
+def _numba_held() -> Iterator[None]:
+    if "numba" not in sys.modules:
+        yield
+        return
+    # another thread may be importing it just now
+    numba = importlib.import_module("numba")
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
     try:
         yield
     finally:
-        if numba is not None:
-            numba.set_num_threads(before)
-        with _threads:
-            _users -= 1
-            if _users == 0 and _limits is not None:
-                _limits.restore_original_limits()
-                _limits = None
+        numba.set_num_threads(before)
+
+
+_blas_lock = threading.Lock()
+_blas_users = 0
+_blas_before: list[tuple[Any, int]] = []
+
+
+@contextmanager
+def _blas_held(libraries: Iterable[Any]) -> Iterator[None]:
+    global _blas_users
+    with _blas_lock:
+        _blas_users += 1
+        # those of the first one in; of later ones what was loaded since
+        for library in libraries:
+            if library.num_threads != 1:
+                _blas_before.append((library, library.num_threads))
+                _set_threads(library, 1)
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users -= 1
+            while _blas_before and not _blas_users:
+                _set_threads(*_blas_before.pop())
+
+
+def _set_threads(library: Any, threads: int) -> None:
+    """Set the threads of a library of BLAS, whichever thread has set them before.
+
+    Newer versions of threadpoolctl let one thread of a process do so, and ignore all others.
+    """
+    let_go = getattr(library, "clear_controlling_thread", lambda force: None)
+    let_go(force=True)
+    library.set_num_threads(threads)
+    let_go(force=True)

@@ -1,7 +1,8 @@
 """Samplers that cannot be cut, nutpie and those on JAX: a chain is one segment.
 
 Each chain is `pymc.sample` with ``chains=1`` and a seed of its own, whoever the worker.
-`tests/samplers/test_whole_chains.py` fails when PyMC or nutpie change what is used here.
+`tests/cluster/test_cluster_nutpie.py` and `tests/cluster/test_cluster_jax.py` fail when PyMC or
+nutpie change what is used here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from pymc.sampling import mcmc
+from pymc.stats import log_density
 from xarray import DataTree
 
 from cloudposterior.posterior import to_tree
@@ -95,15 +97,18 @@ class WholeChains:
             stack.enter_context(kept.model)
             stack.enter_context(said_kept(said))
             stack.enter_context(doors(mcmc, assign_step_methods=_steps_once(kept)))
+            stack.enter_context(_densities_door(run))
             if self.sampler == "nutpie":
                 stack.enter_context(_nutpie_doors(kept, run, model, chain, budget, said))
             else:
                 stack.enter_context(_jax_door(self.sampler, run, said))
             result = self._sample(kept, run, chain)
         tree = to_tree(result)
-        segment = Segment(chain, 0, 1, tree, [], tuple(said))
-        # one that was stopped begins anew, for whoever else wants it
-        if budget.stopped():
+        # an aborted nutpie gives a prefix: it fills up nothing but the shorter of several chains
+        made = int(tree["posterior"].sizes["draw"])
+        segment = Segment(chain, 0, made, tree, [], tuple(said))
+        # one that was stopped in the midst of it begins anew, for whoever else wants it
+        if budget.stopped() and made < int(unpack_arguments(run.arguments, kept.model)["draws"]):
             return state, [segment]
         budget.report(chain, *_told_at_end(tree))
         return replace(state, drawn=1), [segment]
@@ -133,10 +138,12 @@ def _told_at_end(tree: DataTree) -> tuple[int, int, int, Tally]:
     stats = tree["sample_stats"].to_dataset()
     draws = stats.sizes["draw"]
     tune = int(tree["posterior"].attrs.get("tuning_steps") or _draws_of(tree, "warmup_posterior"))
-    steps = next((stats[name] for name in ("n_steps", "tree_size") if name in stats), None)
+    # a call may ask for no draws
+    told = stats if draws else {}
+    steps = next((told[name] for name in ("n_steps", "tree_size") if name in told), None)
     tally = Tally(
-        divergences=int(stats["diverging"].sum()) if "diverging" in stats else 0,
-        step_size=float(stats["step_size"][0, -1]) if "step_size" in stats else None,
+        divergences=int(told["diverging"].sum()) if "diverging" in told else 0,
+        step_size=float(told["step_size"][0, -1]) if "step_size" in told else None,
         gradients=None if steps is None else float(steps.mean()),
         elapsed_s=float(tree["posterior"].attrs.get("sampling_time", 0.0)),
     )
@@ -158,6 +165,17 @@ def _steps_once(kept: KeptModel) -> Callable[..., Any]:
         return list(provided), dict(selected)
 
     return assign
+
+
+def _densities_door(run: Run) -> Any:
+    """Compile what computes the log-likelihood, once all is drawn, as everything else."""
+
+    def compute(compute_it: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        # Numba compiles when a function is first called
+        with settings_of(run.settings):
+            return compute_it(*args, **kwargs)
+
+    return doors(log_density, compute_log_density=compute)
 
 
 def _jax_door(sampler: str, run: Run, said: list[Said]) -> Any:

@@ -46,15 +46,25 @@ class WholeJoin:
         self._cut_short: dict[int, DataTree] = {}
 
     def add(self, segment: Segment, held: Any = None) -> None:
-        """Take a chain in; one that is there already is passed over."""
+        """Take a chain in; one that is there already is passed over.
+
+        Parameters
+        ----------
+        segment : Segment
+            The chain, with the draws that were made of it: fewer than asked for where it was
+            stopped.
+        held : Any, optional
+            Nothing, as these samplers hold nothing.
+        """
         if segment.chain in self._arrived:
             return
         if not (self._arrived or self._cut_short):
             say(segment.plan, quiet=self._call["quiet"])
         tree: DataTree = segment.samples
-        if self._form is None and _draws(tree) == int(self._call["draws"]):
+        whole = segment.draws == int(self._call["draws"])
+        if self._form is None and whole:
             self._begin(tree)
-        if self._form is None or not self._fits(tree):
+        if not (whole and self._fits(tree)):
             self._cut_short[segment.chain] = tree
             return
         for (group, name), array in self._arrays.items():
@@ -71,8 +81,10 @@ class WholeJoin:
         return Phase("finished" if state.finished else "stopped", chain)
 
     def drawn(self, chain: int) -> int:
-        """Say whether a chain has come in, as 1 or 0."""
-        return int(chain in self._arrived or chain in self._cut_short)
+        """Count the draws of a chain that have come in, without tuning."""
+        if chain in self._arrived:
+            return int(self._call["draws"])
+        return _draws(self._cut_short[chain]) if chain in self._cut_short else 0
 
     def so_far(self) -> Drawn | None:
         """Give the chains that have come in; None where there is none."""
@@ -97,7 +109,7 @@ class WholeJoin:
         fits = self._form is None or self._fits(tree)
         if not fits or _draws(tree) != int(self._call["draws"]):
             raise ValueError(f"chain {number} is not of the form of this run")
-        self.add(Segment(number, 0, 1, tree, [], ()))
+        self.add(Segment(number, 0, _draws(tree), tree, [], ()))
 
     def _begin(self, tree: DataTree) -> None:
         for group, child in tree.children.items():
@@ -109,7 +121,7 @@ class WholeJoin:
         self._shapes = {key: array.shape[1:] for key, array in self._arrays.items()}
 
     def _fits(self, tree: DataTree) -> bool:
-        return _draws(tree) == int(self._call["draws"]) and all(
+        return all(
             group in tree.children
             and name in tree[group].data_vars
             and tree[group][name].shape[1:] == shape
@@ -132,14 +144,15 @@ class WholeJoin:
             If there are none.
         """
         tree = self._whole() if not self._cut_short else self._shortened()
-        for child in tree.children.values():
-            if "sampling_time" in child.attrs:
-                child.attrs["sampling_time"] = elapsed_s
-            if "inference_library_settings" in child.attrs:
+        # older ArviZ puts attributes on the result, too
+        for node in tree.subtree:
+            if "sampling_time" in node.attrs:
+                node.attrs["sampling_time"] = elapsed_s
+            if "inference_library_settings" in node.attrs:
                 # nutpie's, in JSON; the seed is that of the first chain
-                written = json.loads(child.attrs["inference_library_settings"])
-                written["settings"]["num_chains"] = child.sizes["chain"]
-                child.attrs["inference_library_settings"] = json.dumps(written)
+                written = json.loads(node.attrs["inference_library_settings"])
+                written["settings"]["num_chains"] = tree["posterior"].sizes["chain"]
+                node.attrs["inference_library_settings"] = json.dumps(written)
         result = from_tree(tree)
         if self._checks:
             found = run_convergence_checks(result, self._model)
@@ -162,7 +175,7 @@ class WholeJoin:
         for group, child in self._form.children.items():
             form = child.to_dataset()
             arrays = {name: a[which] for (of, name), a in self._arrays.items() if of == group}
-            groups[group] = _with_draws(form, arrays)
+            groups[group] = _with_draws(form, arrays, chains)
         tree = DataTree.from_dict(groups)
         tree.attrs = dict(self._form.attrs)
         return tree
@@ -180,21 +193,13 @@ class WholeJoin:
             raise ValueError("Not enough samples to build a trace.")
         count = max(range(1, len(lengths) + 1), key=lambda n: n * lengths[n - 1])
         chosen = sorted(by_length[:count])
-        return _concatenated([trees[chain] for chain in chosen], lengths[count - 1])
+        return _concatenated({chain: trees[chain] for chain in chosen}, lengths[count - 1])
 
 
 def _draws(tree: DataTree) -> int:
-    """Count the draws of a chain; nutpie gives those that it did not make their place."""
+    """Count the draws of one chain; nutpie gives those that it made before it was stopped."""
     group = tree.children.get("posterior")
-    if group is None or "draw" not in group.sizes:
-        return 0
-    made = group.sizes["draw"]
-    for variable in group.data_vars.values():
-        if variable.dtype.kind == "f" and made:
-            inner = tuple(d for d in variable.dims if d != "draw")
-            gone = variable.isnull().all(inner).to_numpy()[:made]
-            made = int(np.argmax(gone)) if gone.any() else made
-    return int(made)
+    return 0 if group is None else int(group.sizes.get("draw", 0))
 
 
 def _form_of(tree: DataTree) -> DataTree:
@@ -209,7 +214,7 @@ def _without_draws(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.isel(chain=slice(0, 0)) if "chain" in dataset.dims else dataset
 
 
-def _with_draws(form: xr.Dataset, arrays: dict[str, np.ndarray]) -> xr.Dataset:
+def _with_draws(form: xr.Dataset, arrays: dict[str, np.ndarray], chains: list[int]) -> xr.Dataset:
     if not arrays:
         return form
     values = {
@@ -217,7 +222,7 @@ def _with_draws(form: xr.Dataset, arrays: dict[str, np.ndarray]) -> xr.Dataset:
         for name, v in form.data_vars.items()
     }
     coords = {name: c.variable for name, c in form.coords.items()}
-    coords["chain"] = xr.Variable("chain", np.arange(len(next(iter(arrays.values())))))
+    coords["chain"] = xr.Variable("chain", np.array(chains))
     return xr.Dataset(values, coords=coords, attrs=form.attrs)
 
 
@@ -229,18 +234,20 @@ def _one_chain(tree: DataTree, place: int) -> DataTree:
     return DataTree.from_dict(groups)
 
 
-def _concatenated(trees: list[DataTree], draws: int) -> DataTree:
+def _concatenated(trees: dict[int, DataTree], draws: int) -> DataTree:
+    first = next(iter(trees.values()))
     groups: dict[str, xr.Dataset] = {}
-    for name, child in trees[0].children.items():
-        datasets = [tree[name].to_dataset() for tree in trees if name in tree.children]
+    for name, child in first.children.items():
         if "chain" not in child.sizes:
-            groups[name] = datasets[0]
+            groups[name] = child.to_dataset()
             continue
-        cut = draws if not name.startswith("warmup") else min(d.sizes["draw"] for d in datasets)
+        datasets = {chain: tree[name].to_dataset() for chain, tree in trees.items()}
+        tuning = name.startswith("warmup")
+        cut = min(d.sizes["draw"] for d in datasets.values()) if tuning else draws
         numbered = [
-            d.isel(draw=slice(0, cut)).assign_coords(chain=[i]) for i, d in enumerate(datasets)
+            d.isel(draw=slice(0, cut)).assign_coords(chain=[chain]) for chain, d in datasets.items()
         ]
         groups[name] = xr.concat(numbered, "chain", combine_attrs="override")
     tree = DataTree.from_dict(groups)
-    tree.attrs = dict(trees[0].attrs)
+    tree.attrs = dict(first.attrs)
     return tree

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pymc as pm
@@ -34,7 +34,7 @@ def part_at_fault(model: pm.Model) -> Part | None:
     """
     named = list(model.named_vars.values())
     for name, variable in model.named_vars.items():
-        others = [model, *(other for other in named if other is not variable)]
+        others = {id(part) for part in (model, *named) if part is not variable}
         own = [
             variable,
             model.rvs_to_values.get(variable),
@@ -45,21 +45,21 @@ def part_at_fault(model: pm.Model) -> Part | None:
         if met is not None:
             return f"Variable {name!r} of the model", met
     for attribute, value in vars(model).items():
-        met = _refused([value], [model, *named])
+        met = _refused([value], {id(part) for part in (model, *named)})
         if met is not None:
             return f"Attribute {attribute!r} of the model", met
     return None
 
 
-def argument_at_fault(arguments: Mapping[str, Any], held: Sequence[object]) -> Part | None:
+def argument_at_fault(arguments: Mapping[str, Any], held: Collection[int]) -> Part | None:
     """Find the first argument that cannot be pickled.
 
     Parameters
     ----------
     arguments : mapping
         By name.
-    held : sequence of object
-        What the reader has.
+    held : collection of int
+        Ids of what the reader has.
 
     Returns
     -------
@@ -73,12 +73,12 @@ def argument_at_fault(arguments: Mapping[str, Any], held: Sequence[object]) -> P
     return None
 
 
-def _refused(parts: list[Any], held: Sequence[object]) -> object | None:
+def _refused(parts: list[Any], held: Collection[int]) -> object | None:
     """Give the object at which pickling fails."""
-    packer = Packer(io.BytesIO(), held)
+    packer = Packer(io.BytesIO(), lambda obj: 0 if id(obj) in held else None)
     variables = [part for part in parts if isinstance(part, Variable)]
     try:
-        packer.dump((nodes(variables, stop=set(map(id, held))), parts))
+        packer.dump((nodes(variables, stop=held), parts))
     except Exception:  # noqa: BLE001 - that it fails is known, and where is asked
         return packer.met
     return None

@@ -1,16 +1,17 @@
-"""The graph of a model: its nodes in the order they are computed, and what belongs to the model."""
+"""The graph of a model: its parts under their names, and its nodes as they are computed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import pymc as pm
-from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.basic import Variable
 
-__all__ = ["belongings", "nodes", "roots"]
+__all__ = ["Step", "named_parts", "nodes", "roots"]
+
+Step = tuple[str, str | int]
+"""What a part of a model is, and which one: ``("variable", "mu")``, ``("input", 0)``."""
 
 
 def nodes(variables: Iterable[Variable], stop: Collection[int] = ()) -> list[Any]:
@@ -57,8 +58,41 @@ def _entered(
     return node, iter(node.inputs)
 
 
+def named_parts(model: pm.Model) -> Iterator[tuple[Step, Any]]:
+    """Give the parts of a model that have a name.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        Any model.
+
+    Yields
+    ------
+    step : Step
+        The same in every equal model.
+    part : pymc.Model or pytensor.graph.basic.Variable
+        The model and its parents; named variables, values, initial values and lengths of
+        dimensions, as far as these are variables.
+    """
+    above: pm.Model | None = model
+    depth = 0
+    while above is not None:
+        yield ("model", depth), above
+        above, depth = above.parent, depth + 1
+    by_kind: dict[str, Iterable[tuple[str, Any]]] = {
+        "variable": model.named_vars.items(),
+        "value": ((rv.name, value) for rv, value in model.rvs_to_values.items()),
+        "initial value": ((rv.name, v) for rv, v in model.rvs_to_initial_values.items()),
+        "length": model._dim_lengths.items(),
+    }
+    for kind, parts in by_kind.items():
+        for name, part in parts:
+            if isinstance(part, Variable):
+                yield (kind, str(name)), part
+
+
 def roots(model: pm.Model) -> list[Variable]:
-    """List the variables that a model holds, in an order that a copy of it has too.
+    """List the named variables that a model holds, from which its whole graph is found.
 
     Parameters
     ----------
@@ -68,54 +102,6 @@ def roots(model: pm.Model) -> list[Variable]:
     Returns
     -------
     list of pytensor.graph.basic.Variable
-        Named variables, values, initial values and lengths of dimensions.
+        As `named_parts` gives them.
     """
-    held: list[Any] = [
-        *model.named_vars.values(),
-        *model.rvs_to_values.values(),
-        *model.rvs_to_initial_values.values(),
-        *model._dim_lengths.values(),
-    ]
-    return [variable for variable in held if isinstance(variable, Variable)]
-
-
-def belongings(model: pm.Model) -> list[object]:
-    """List what belongs to a model, at positions that are the same in a copy of it.
-
-    Parameters
-    ----------
-    model : pymc.Model
-        Any model.
-
-    Returns
-    -------
-    list
-        The model and its parents, every variable of its graph, and what constants and shared
-        variables hold. A compiled function has the containers of its shared variables, and these
-        must not become two.
-    """
-    held: list[object] = []
-    above: pm.Model | None = model
-    while above is not None:
-        held.append(above)
-        above = above.parent
-    for variable in _variables(model):
-        held.append(variable)
-        if isinstance(variable, SharedVariable):
-            held += [variable.container, _data(variable.container.storage[0])]
-        elif isinstance(variable, Constant):
-            held.append(_data(variable.data))
-    return held
-
-
-def _variables(model: pm.Model) -> Iterable[Variable]:
-    start = roots(model)
-    found = {id(variable): variable for variable in start}
-    for node in nodes(start):
-        found.update((id(variable), variable) for variable in (*node.inputs, *node.outputs))
-    return found.values()
-
-
-def _data(value: object) -> object:
-    # a number that Python keeps one of may be anybody's
-    return value if isinstance(value, np.ndarray | np.random.Generator) else None
+    return [part for _, part in named_parts(model) if isinstance(part, Variable)]

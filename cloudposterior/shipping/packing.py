@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +13,9 @@ import pymc as pm
 from cloudposterior.errors import ShippingError
 from cloudposterior.identity.ops import replaced_rules
 from cloudposterior.shipping.faults import argument_at_fault, not_arrived, not_sent, part_at_fault
-from cloudposterior.shipping.graphs import belongings, nodes, roots
-from cloudposterior.shipping.pickling import Packer, Unpacker
+from cloudposterior.shipping.graphs import nodes, roots
+from cloudposterior.shipping.pickling import PROTOCOL, Packer, Unpacker
+from cloudposterior.shipping.places import Places, find_parts
 
 __all__ = ["pack_arguments", "pack_model", "unpack_arguments", "unpack_model"]
 
@@ -106,16 +108,17 @@ def pack_arguments(arguments: Mapping[str, Any], model: pm.Model) -> bytes:
     ShippingError
         If an argument cannot be pickled; the message names it.
     """
-    held = belongings(model)
+    places = Places(model)
     file = io.BytesIO()
-    packer = Packer(file, held)
+    packer = Packer(file, places.number)
     try:
-        packer.dump(_signature(model, held))
         packer.dump(dict(arguments))
     except Exception as error:
-        part = argument_at_fault(arguments, held) or ("The arguments", packer.met)
+        part = argument_at_fault(arguments, places.ids) or ("The arguments", packer.met)
         raise not_sent(*part, error) from error
-    return file.getvalue()
+    # arguments that have nothing of the model, as most do, fit any
+    signature = _signature(model) if places.asked else None
+    return pickle.dumps((signature, places.asked, file.getvalue()), PROTOCOL)
 
 
 def unpack_arguments(data: bytes, model: pm.Model) -> dict[str, Any]:
@@ -126,7 +129,8 @@ def unpack_arguments(data: bytes, model: pm.Model) -> dict[str, Any]:
     data : bytes
         From one's own client only.
     model : pymc.Model
-        The unpacked model that the arguments are for.
+        A model equal to the one that the arguments were packed for. What in them belongs to the
+        model will be this one's.
 
     Returns
     -------
@@ -136,22 +140,30 @@ def unpack_arguments(data: bytes, model: pm.Model) -> dict[str, Any]:
     Raises
     ------
     ShippingError
-        If the model is another one, or something is not importable here.
+        If the arguments refer to parts that this model has not, or something is not importable
+        here.
     """
-    held = belongings(model)
-    unpacker = Unpacker(io.BytesIO(data), held)
+    signature, places, packed = Unpacker(io.BytesIO(data)).load()
+    try:
+        if signature is not None and signature != _signature(model):
+            raise LookupError("other variables")
+        parts = find_parts(places, model)
+    except LookupError as error:
+        raise ShippingError(
+            f"These arguments were packed for another model than the one given ({error}): unpack "
+            "the model that they were packed with, and give that."
+        ) from error
     with _unpacking:
         try:
-            if unpacker.load() != _signature(model, held):
-                raise ShippingError(
-                    "These arguments were packed for another model than the one given: unpack "
-                    "the model that they were packed with, and give that."
-                )
-            arguments: dict[str, Any] = unpacker.load()
+            arguments: dict[str, Any] = Unpacker(io.BytesIO(packed), parts).load()
         except (ImportError, AttributeError) as error:
             raise not_arrived("An argument", error) from error
     return arguments
 
 
-def _signature(model: pm.Model, held: list[object]) -> tuple[int, list[str]]:
-    return len(held), [str(name) for name in model.named_vars]
+def _signature(model: pm.Model) -> list[tuple[str, str]]:
+    """Give what tells most models that are not equal; lengths may differ in those that are."""
+    return [
+        (str(name), f"{getattr(v.type, 'dtype', '')} {getattr(v.type, 'ndim', '')}")
+        for name, v in model.named_vars.items()
+    ]

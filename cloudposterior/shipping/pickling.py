@@ -6,7 +6,7 @@ import copyreg
 import functools
 import io
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
@@ -33,14 +33,14 @@ _MADE_AGAIN: dict[type, dict[str, Any]] = {
 
 
 class Packer(cloudpickle.Pickler):  # type: ignore[misc]
-    """Write objects, and refer by position to those that the reader has already.
+    """Write objects, and refer by number to those that the reader has already.
 
     Parameters
     ----------
     file : io.BytesIO
         Where to.
-    held : sequence of object
-        What the reader has.
+    number : callable, optional
+        Gives the number of an object that the reader has; None for one that is to be written.
 
     Attributes
     ----------
@@ -48,14 +48,11 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         What was last taken apart. After a failure this is the object at fault.
     """
 
-    def __init__(self, file: io.BytesIO, held: Sequence[object] = ()) -> None:
+    def __init__(
+        self, file: io.BytesIO, number: Callable[[object], int | None] = lambda obj: None
+    ) -> None:
         super().__init__(file, protocol=PROTOCOL)
-        # keeps them alive: an id is good for as long as its object is
-        self._held = held
-        self._positions: dict[int, int] = {}
-        for position, obj in enumerate(held):
-            if obj is not None:
-                self._positions.setdefault(id(obj), position)
+        self._number = number
         self.met: object = None
 
     @functools.cached_property
@@ -63,8 +60,8 @@ class Packer(cloudpickle.Pickler):  # type: ignore[misc]
         return Registrations()
 
     def persistent_id(self, obj: object) -> int | None:
-        """Say at which position the reader has the object."""
-        return self._positions.get(id(obj))
+        """Say by which number the reader has the object."""
+        return self._number(obj)
 
     def reducer_override(self, obj: Any) -> Any:
         """Take an object apart."""
@@ -93,7 +90,7 @@ class Unpacker(pickle.Unpickler):
     file : io.BytesIO
         Where from.
     held : sequence of object
-        What is here already, at the positions that the writer knows.
+        What is here already, at the numbers that the writer knows.
     """
 
     def __init__(self, file: io.BytesIO, held: Sequence[object] = ()) -> None:
@@ -101,7 +98,7 @@ class Unpacker(pickle.Unpickler):
         self._held = held
 
     def persistent_load(self, pid: int) -> object:
-        """Give the object at a position."""
+        """Give the object of a number."""
         return self._held[pid]
 
 

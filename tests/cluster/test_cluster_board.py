@@ -164,11 +164,8 @@ def test_no_progress_is_shown_nowhere(two_workers: Client) -> None:
 
 
 def test_failed_run_says_so(two_workers: Client) -> None:
-    with pm.Model(name="bad") as model:
-        x = pm.Normal("x")
-        pm.Potential("nowhere", pm.math.switch(x > -1e300, -float("inf"), 0.0))
     with pytest.raises(cp.ChainError):
-        cp.sample(model, **SHORT, cluster=two_workers, cache=False)
+        cp.sample(tiny(), **SHORT, init="nowhere", cluster=two_workers, cache=False)
     assert board_of(two_workers)[0]["phase"] == "failed"
 
 
@@ -180,9 +177,10 @@ def test_page_is_in_the_navigation_and_in_the_list_of_jupyterlab(with_page: Clie
         cp.sample(tiny(), **SHORT, cluster=other, cache=False)
     status, text = get(f"{base}/posterior")
     assert status == 200
-    assert "Dask: Posterior" in text
     for page in ("status", "posterior", "info/main/workers.html"):
-        assert get(f"{base}/{page}")[1].count(">Posterior<") == 2, page
+        text = get(f"{base}/{page}")[1].lower()
+        # in the bar, and in the list of single plots
+        assert text.count('posterior"') >= 2, page
     plots = json.loads(get(f"{base}/individual-plots.json")[1])
     assert plots["Individual Posterior"] == "/individual-posterior"
     assert plots["Individual Progress"] == "/individual-progress"
@@ -196,13 +194,13 @@ def test_address_of_the_page_stops_a_run_for_who_has_the_token(with_page: Client
     token = parse_qs(link.query)["token"][0]
     address = f"{link.scheme}://{link.netloc}{link.path}/stop"
     heard: list[Any] = []
-    with_page.subscribe_topic("cloudposterior", heard.append)
+    with_page.subscribe_topic("cloudposterior", lambda event: heard.append(event))
     assert post(address, run="run-1", token="guess") == 403
     assert post(address, run="run-1") == 403
     assert post(address, run="run-2", token=token) == 403
-    assert post(address, run="run-1", token=token) == 204
-    until(lambda: heard)
-    ((_, message),) = heard
+    # the client may be on its way to the topic yet
+    until(lambda: post(address, run="run-1", token=token) == 204 and heard)
+    message = heard[0][1]
     assert message == {"run": "run-1", "kind": "StopAsked", "stop_digest": shared.stop_digest}
     assert token not in json.dumps(message)
     shared.tell(Phase("finished"))
@@ -224,7 +222,7 @@ def test_page_is_found_behind_a_prefix(commands: Commands) -> None:
         assert "/user/me/proxy/posterior?run=run-1&token=" in link
         status, text = get(link)
         assert status == 200
-        assert "Dask: Posterior" in text
+        assert 'href="posterior"' in text
         base = link.partition("/posterior")[0]
         assert get(f"{base}/individual-posterior")[0] == 200
         assert "Individual Posterior" in get(f"{base}/individual-plots.json")[1]
@@ -258,14 +256,12 @@ def test_scheduler_that_lacks_a_package_costs_one_warning(
     commands.worker(address)
     with Client(address, set_as_default=False) as client:
         client.wait_for_workers(1, timeout=PATIENCE_S)
-        request = {**SHORT, "quiet": True, "cluster": client, "cache": False}
         with pytest.warns(
-            cp.DisplayWarning, match=f"{address} has no page of posteriors.*{package}"
+            cp.DisplayWarning, match=f"{address} has no page of posteriors.*not installed here"
         ):
-            result = cp.sample(tiny(), **request)
-        assert to_tree(result)["posterior"].sizes["draw"] == 200
+            Shared(client, "run-1", "radon", 2)
         # warnings are errors here
-        cp.sample(tiny(), **request)
+        assert Shared(client, "run-2", "radon", 2).link == ""
 
 
 def test_run_whose_client_goes_away_is_said_to_have_failed(two_workers: Client) -> None:

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dask.config
@@ -14,7 +15,7 @@ import pytest
 from distributed import Client
 
 from cloudposterior.cluster.drive import Drive
-from cloudposterior.errors import ChainError
+from cloudposterior.errors import ChainError, ClusterError
 from cloudposterior.samplers.protocol import Segment, State
 from tests.cluster import stubs
 from tests.cluster.conftest import until
@@ -97,6 +98,58 @@ def test_drive_sends_a_large_model_in_parts_without_a_warning(two_workers: Clien
     taken = Taken()
     drive(two_workers, sampler, model=model).draw([(0,)], taken)
     assert taken.draws(0) == [len(model)]
+
+
+def test_drive_sends_large_arguments_in_parts_without_a_warning(two_workers: Client) -> None:
+    run = replace(run_of(uuid.uuid4().hex), arguments=os.urandom(20 * 2**20))
+    taken = Taken()
+    Drive(two_workers, MeasuringArguments(), b"m", run, name="stub-sample").draw([(0,)], taken)
+    assert taken.draws(0) == [20 * 2**20]
+
+
+def test_worker_of_another_version_draws_nothing(two_workers: Client) -> None:
+    """It may have joined after the workers were checked."""
+    run = replace(run_of(uuid.uuid4().hex), versions={"numpy": "0.0.1"})
+    taken = Taken()
+    with pytest.raises(ClusterError, match=r"(?s)tcp://.*: numpy .*, here 0\.0\.1.*pip install"):
+        Drive(two_workers, Counting(), b"m", run, name="stub-sample").draw(FOUR, taken)
+    assert not taken.segments
+
+
+def test_only_workers_that_draw_are_told_to_stop(
+    two_workers: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[str]] = []
+    own = Client.run
+
+    def run(self: Client, *args: Any, **kwargs: Any) -> Any:
+        told.append(list(kwargs["workers"]))
+        return own(self, *args, **kwargs)
+
+    monkeypatch.setattr(Client, "run", run)
+    taken = Taken()
+    sampler = Counting(total=100_000, seconds=0.002)
+    drive(two_workers, sampler).draw([(0,)], taken, watch=lambda: len(taken.segments[0]) > 1)
+    ((only,),) = told
+    assert only in two_workers.scheduler_info()["workers"]
+
+
+def test_state_that_cannot_travel_ends_its_chain_by_name(two_workers: Client) -> None:
+    with pytest.raises(ChainError, match="(?s)chain 0 failed on a worker: TypeError.*pickle"):
+        drive(two_workers, Unpicklable()).draw([(0,)], Taken())
+
+
+class Unpicklable(Counting):
+    def start(self, model: bytes, run: Any, chains: tuple[int, ...]) -> State:
+        return State(chains, 0, 1, held=(number for number in range(3)))
+
+
+class MeasuringArguments(Counting):
+    """One draw, the size of the arguments."""
+
+    def advance(self, model: bytes, run: Any, state: State, budget: Any) -> Any:
+        segment = Segment(0, 0, 1, {"x": np.array([len(run.arguments)])}, [])
+        return State(state.chains, 1, 1), [segment]
 
 
 class Measuring(Counting):

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,11 +18,14 @@ import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 
+import cloudposterior as cp
 from cloudposterior.posterior import to_tree
+from cloudposterior.progress.table import Row
 from cloudposterior.samplers.seeds import chain_seed
 
 from . import models
 from .sameness import (
+    PYMC_5,
     Options,
     assert_same_result,
     compilations,
@@ -152,3 +161,151 @@ def test_nutpie_refuses_a_discrete_variable_as_plain(one_worker: Client) -> None
     for run in (sampler(one_worker), plain):
         with pytest.raises(ValueError, match="ifferentiable|continuous"):
             run(models.changepoint(), **NUTPIE)
+
+
+# log-likelihood ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(PYMC_5, reason="older PyMC computes none for nutpie")
+@pytest.mark.filterwarnings("ignore:Passing `log_likelihood`:FutureWarning")
+def test_nutpie_computes_the_log_likelihood_as_it_draws(two_workers: Client) -> None:
+    two_workers.run(forget_models)
+    two_workers.run(note_compilations)
+    options = {**NUTPIE, "idata_kwargs": {"log_likelihood": True}}
+    try:
+        result = to_tree(on_cluster(models.regression(), two_workers, **options))
+    finally:
+        noted = two_workers.run(forget_compilations)
+    # with the client's settings, while nobody else of the process compiles
+    assert {one for of in noted.values() for one in of} == {(False, True)}
+    for chain in range(2):
+        change = {"chains": 1, "random_seed": chain_seed(NUTPIE["random_seed"], chain, 2)}
+        alone = plain(models.regression(), **{**options, **change})["log_likelihood"]
+        ours = result["log_likelihood"]["y"].to_numpy()[chain]
+        assert same_values(ours, alone["y"].to_numpy()[0])
+
+
+def note_compilations() -> None:
+    """Note of each function whether it is compiled with fastmath, and by who holds the lock."""
+    import pytensor
+    from pytensor.compile import FunctionMaker
+
+    from cloudposterior.samplers.doors import COMPILING
+
+    make = FunctionMaker.__init__
+
+    def noting(self: Any, *args: Any, **kwargs: Any) -> None:
+        # an RLock has no public name for that
+        FunctionMaker.noted.append((pytensor.config.numba__fastmath, COMPILING._is_owned()))
+        make(self, *args, **kwargs)
+
+    FunctionMaker.noted = []
+    FunctionMaker.unnoted = make
+    FunctionMaker.__init__ = noting
+
+
+def forget_compilations() -> list[tuple[bool, bool]]:
+    from pytensor.compile import FunctionMaker
+
+    FunctionMaker.__init__ = FunctionMaker.unnoted
+    return list(FunctionMaker.noted)
+
+
+# stopped and lost --------------------------------------------------------------------------------
+
+
+@contextmanager
+def meanwhile(act: Callable[[tuple[Row, ...]], bool]) -> Iterator[list[float]]:
+    """Call a function with what is known of the chains of the run, until it says that it is done.
+
+    The list holds the time when it was.
+    """
+    done: list[float] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            if any(act(run.status().rows) for run in cp.runs()):
+                done.append(time.monotonic())
+                return
+            over.wait(0.05)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield done
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_nutpie_that_is_stopped_gives_the_draws_it_has(two_workers: Client) -> None:
+    def stop(rows: tuple[Row, ...]) -> bool:
+        drawn = [row.drawn for row in rows]
+        # of a pair of which one is far behind, the other is the result
+        ready = len(drawn) == 2 and min(drawn) > max(100, 0.7 * max(drawn))
+        if ready:
+            cp.runs()[0].stop()
+        return ready
+
+    options = {**NUTPIE, "draws": 3_000_000, "tune": 50, "discard_tuned_samples": True}
+    # both begin at once where both have compiled
+    on_cluster(models.regression(), two_workers, **NUTPIE)
+    with meanwhile(stop) as stopped:
+        result = on_cluster(models.regression(), two_workers, **options)
+    assert time.monotonic() - stopped[0] < 10
+    assert "cloudposterior_stopped" in result.attrs
+    tree = to_tree(result)
+    sizes = {tuple(tree[group].sizes[d] for d in ("chain", "draw")) for group in GROUPS}
+    ((chains, draws),) = sizes
+    assert chains == 2
+    assert 50 < draws < 3_000_000
+    for chain in range(2):
+        seed = chain_seed(NUTPIE["random_seed"], chain, 2)
+        change = {"draws": 50, "chains": 1, "random_seed": seed}
+        alone = to_tree(plain(models.regression(), **{**options, **change}))["posterior"]["slope"]
+        drawn = tree["posterior"]["slope"].to_numpy()[chain]
+        assert same_values(drawn[:50], alone.to_numpy()[0])
+        assert np.isfinite(drawn).all()
+
+
+GROUPS = ("posterior", "sample_stats")
+
+
+def wide() -> pm.Model:
+    """A model that takes a while to draw from, though not to compile."""
+    with pm.Model() as model:
+        x = pm.Normal("x", shape=1000)
+        pm.Normal("y", x.mean(), 0.1, observed=models.Y)
+    return model
+
+
+@pytest.mark.slow
+def test_worker_that_dies_does_not_change_the_draws_of_nutpie() -> None:
+    options = {**NUTPIE, "draws": 5000, "discard_tuned_samples": True}
+    with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        expected = on_cluster(wide(), client, **options)
+        pids = client.run(os.getpid)
+
+        def kill(rows: tuple[Row, ...]) -> bool:
+            for row in rows:
+                if 0 < row.drawn < row.total / 2:
+                    os.kill(pids[row.worker], signal.SIGKILL)
+                    return True
+            return False
+
+        with meanwhile(kill) as killed:
+            ours = on_cluster(wide(), client, **options)
+    assert killed
+    assert_same_result(ours, expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from distributed import Client
 
 import cloudposterior as cp
 from cloudposterior.posterior import to_tree
-from tests.cluster.conftest import Secured, until
+from tests.cluster.conftest import PATIENCE_S, Commands, Secured, until
 
 SHORT = {
     "draws": 20,
@@ -267,8 +269,18 @@ INTERRUPTED = """
                         nuts_sampler="pymc", compute_convergence_checks=False, random_seed=1,
                     )
                 print("KEPT", result["posterior"].sizes["draw"] > 0)
+                print("CHAINS", result["posterior"].sizes["chain"])
+                print("WORKERS", len(client.scheduler_info()["workers"]))
                 print("USABLE", client.submit(sum, [1, 2]).result() == 3, flush=True)
 """
+
+
+def end_late(process: subprocess.Popen[str]) -> None:
+    """End a script that does not end."""
+    try:
+        process.wait(2 * PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_interrupt_returns_what_was_drawn(tmp_path: Path) -> None:
@@ -276,14 +288,97 @@ def test_interrupt_returns_what_was_drawn(tmp_path: Path) -> None:
     script.write_text(textwrap.dedent(INTERRUPTED))
     said = []
     with subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
+        threading.Thread(target=end_late, args=(process,), daemon=True).start()
         for line in process.stdout:
             said.append(line)
             if line == "DRAWING\n":
-                process.send_signal(signal.SIGINT)
+                # as a terminal does it: all processes of the group get it
+                os.killpg(process.pid, signal.SIGINT)
     text = "".join(said)
     assert "KEPT True" in text, text
+    assert "WORKERS 2" in text, text
+    assert "Traceback" not in text, text
     assert "USABLE True" in text, text
     assert "not cached" in text
+
+
+def test_run_that_is_stopped_before_its_first_draw_is_interrupted(
+    two_workers: Client, build: Callable[..., pm.Model]
+) -> None:
+    """As PyMC is, while it compiles: there is nothing to return."""
+
+    def stop() -> None:
+        (run,) = until(cp.runs)
+        run.stop()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt, match="before the first draw"):
+        cp.sample(slow_to_compile(), **SHORT, cluster=two_workers, cache=False)
+    thread.join()
+    assert two_workers.submit(sum, [1, 2]).result() == 3
+
+
+def slow_to_compile() -> pm.Model:
+    with pm.Model(name="slow") as model:
+        xs = [pm.Normal(f"x{i}", 0.0, 1.0 + i) for i in range(30)]
+        pm.Normal("y", sum(x**2 for x in xs), 1.0, observed=0.0)
+    return model
+
+
+def test_scheduler_that_dies_is_named(commands: Commands, build: Callable[..., pm.Model]) -> None:
+    address = commands.scheduler()
+    commands.worker(address)
+
+    def kill_scheduler(trace: Any, draw: Any) -> None:
+        if draw.draw_idx == 5:
+            commands.running[0].kill()
+            commands.running[0].wait()
+
+    request = {**SHORT, "draws": 3_000_000, "chains": 1, "callback": kill_scheduler}
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "500ms"}),
+        Client(address, set_as_default=False) as client,
+        pytest.raises(cp.ClusterError, match="lost chain 0: its scheduler was restarted or closed"),
+    ):
+        client.wait_for_workers(1, timeout=60)
+        cp.sample(build(), **request, cluster=client, cache=False)
+
+
+def test_two_clusters_in_one_process_each_get_their_own(
+    two_workers: Client, dask_commands: str, build: Callable[..., pm.Model]
+) -> None:
+    results: dict[str, Any] = {}
+
+    def sample(name: str, cluster: Any) -> None:
+        results[name] = cp.sample(build(), **SHORT, cluster=cluster, cache=False)
+
+    with Client(dask_commands, set_as_default=False) as other:
+        clusters = {"one": two_workers, "other": other}
+        threads = [threading.Thread(target=sample, args=of) for of in clusters.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for name, client in clusters.items():
+            workers = set(client.scheduler_info()["workers"])
+            assert workers, name
+    assert_same(results["one"], results["other"])
+
+
+def test_workers_are_checked_before_anything_is_sampled(
+    two_workers: Client, build: Callable[..., pm.Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "python_version", lambda: "3.99.1")
+    with (
+        Client(two_workers.cluster, set_as_default=False) as client,
+        pytest.raises(cp.ClusterError, match="nothing was sampled.*\n.*Python 3.*here 3.99"),
+    ):
+        cp.sample(build(), **SHORT, cluster=client, cache=False)

@@ -13,7 +13,7 @@ import pytest
 from cloudposterior.samplers import kept
 from cloudposterior.samplers.kept import KeptModel, by_value, keep_model, kept_models
 from cloudposterior.samplers.protocol import Run
-from cloudposterior.shipping import pack_model
+from cloudposterior.shipping import pack_arguments, pack_model, unpack_arguments
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,25 @@ def test_data_of_a_run_are_put_in() -> None:
         model.use_data(run_of(name, "same"), packed[name])
         assert model.model["named::x"].get_value().tolist() == DATA[name]
         assert model.data["named::x"].tolist() == DATA[name]
+
+
+def test_arguments_of_an_equal_model_are_those_of_the_kept_one(
+    build: Callable[..., pm.Model],
+) -> None:
+    def with_potential(*, again: bool) -> tuple[bytes, bytes]:
+        model = build()
+        doubled = 2 * model["mu"]
+        with model:
+            pm.Potential("p", doubled.sum() + (2 * model["mu"] if again else doubled).prod())
+        initial = {model["mu"]: model["p"].owner.inputs[0]}
+        return pack_model(model), pack_arguments({"initvals": initial}, model)
+
+    first, _ = with_potential(again=False)
+    second, arguments = with_potential(again=True)
+    model = keep_model(run_of("a"), first).model
+    assert keep_model(run_of("a"), second).model is model
+    found = unpack_arguments(arguments, model)["initvals"]
+    assert found == {model["mu"]: model["p"].owner.inputs[0]}
 
 
 DATA = {"one": [1.0, 1.0], "two": [2.0, 3.0], "three": [0.0, 5.0]}

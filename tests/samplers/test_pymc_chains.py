@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -139,6 +140,28 @@ def test_segment_is_no_longer_than_its_time(chains: Chains) -> None:
         chains.model, chains.run, state, Budget(0.0, lambda: False)
     )
     assert segment.draws == 1
+
+
+def test_wait_for_the_model_is_no_part_of_a_segment(chains: Chains) -> None:
+    """Else a chain that waits while another draws would hand over a draw at a time."""
+    state = PyMCChains().start(chains.model, chains.run, (1,))
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with kept.keep_model(chains.run, chains.model).lock:
+            held.set()
+            assert go_on.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(30)
+    budget = Budget(0.05, lambda: False)
+    timer = threading.Timer(0.3, go_on.set)
+    timer.start()
+    after, (part,) = PyMCChains().advance(chains.model, chains.run, state, budget)
+    thread.join()
+    assert part.draws > 1
+    assert after.drawn == part.draws
 
 
 def test_join_takes_segments_in_any_order_of_chains_and_twice(chains: Chains) -> None:
