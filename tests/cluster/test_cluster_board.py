@@ -18,7 +18,6 @@ from distributed import Client, LocalCluster
 import cloudposterior as cp
 from cloudposterior.cluster.share import Shared, page_of
 from cloudposterior.events import Phase
-from cloudposterior.posterior import to_tree
 from tests.cluster.conftest import PATIENCE_S, Commands, until
 
 pytestmark = pytest.mark.usefixtures("quick_compiling", "cut_small")

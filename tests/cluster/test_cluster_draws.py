@@ -86,19 +86,46 @@ def test_arguments_of_compilation_are_honoured(two_workers: Client) -> None:
     assert_same_result(ours, plain(models.regression(), **options))
 
 
+@pytest.fixture(scope="module")
+def drawn_plainly() -> dict[str, Any]:
+    """What plain PyMC draws of each model, for all clusters."""
+    return {}
+
+
+def asked(name: str, model: pm.Model) -> Options:
+    """Give what a model of the matrix is sampled with."""
+    if name != "step":
+        return {"chains": 4}
+    with model:
+        return {"chains": 4, "step": pm.Slice()}
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @pytest.mark.usefixtures("quick_compiling", "cut_small")
-@pytest.mark.parametrize("build", [models.normal, models.mixture], ids=lambda b: str(b.__name__))
+@pytest.mark.parametrize(
+    "workers",
+    [(1, 1, True), (2, 1, True), (4, 1, True), (1, 2, True), (2, 2, True), (1, 2, False)],
+    ids=lambda of: f"{of[0]}x{of[1]}-{'processes' if of[2] else 'threads'}",
+)
 def test_workers_do_not_change_the_draws(
-    build: Build, two_threads: Client, segments: list[tuple[int, int, int]]
+    workers: tuple[int, int, bool],
+    build_radon: Build,
+    drawn_plainly: dict[str, Any],
+    segments: list[tuple[int, int, int]],
 ) -> None:
-    expected = plain(build(), chains=4)
-    assert_same_result(on_cluster(build(), two_threads, chains=4), expected)
+    count, threads, processes = workers
+    builds = {"radon": build_radon, "changepoint": models.changepoint, "step": models.normal}
     with (
-        cluster_of(1, processes=False, threads_per_worker=2) as cluster,
+        cluster_of(count, threads_per_worker=threads, processes=processes) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        assert_same_result(on_cluster(build(), client, chains=4), expected)
+        for name, build in builds.items():
+            if name not in drawn_plainly:
+                model = build()
+                drawn_plainly[name] = plain(model, **asked(name, model))
+            model = build()
+            assert_same_result(on_cluster(model, client, **asked(name, model)), drawn_plainly[name])
     assert len({first for _, first, _ in segments}) > 3
 
 
@@ -120,9 +147,14 @@ def test_worker_that_dies_does_not_change_the_draws() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @pytest.mark.usefixtures("exact", "cut_small")
-def test_cold_and_warm_caches_give_the_same_draws(tmp_path: Path) -> None:
-    expected = plain(models.regression())
+@pytest.mark.parametrize("name", ["radon", "changepoint"])
+def test_cold_and_warm_caches_give_the_same_draws(
+    name: str, build_radon: Build, tmp_path: Path
+) -> None:
+    build = build_radon if name == "radon" else models.changepoint
+    expected = plain(build())
     caches = tmp_path / "compiled"
     caches.mkdir()
     for _ in range(2):
@@ -132,7 +164,7 @@ def test_cold_and_warm_caches_give_the_same_draws(tmp_path: Path) -> None:
             Client(cluster, set_as_default=False) as client,
         ):
             assert str(caches) in next(iter(client.run(compiledir).values()))
-            assert_same_result(on_cluster(models.regression(), client), expected)
+            assert_same_result(on_cluster(build(), client), expected)
     assert any(caches.iterdir())
 
 

@@ -444,7 +444,9 @@ def broken(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"callback": lambda **_: None}, {"keep_warning_stat": True}], ids=str
+    "options",
+    [{"callback": lambda **_: None}, {"keep_warning_stat": True}],
+    ids=lambda of: next(iter(of)),
 )
 def test_call_that_asks_for_more_than_numbers_keeps_nothing(
     scripted: Scripted, options: Options, monkeypatch: pytest.MonkeyPatch
