@@ -26,7 +26,7 @@ from cloudposterior.shipping import unpack_model
 
 __all__ = ["KeptModel", "by_value", "keep_model", "kept_models", "shapes_of"]
 
-_RUNS_PER_MODEL = 4
+_RUNS_PER_MODEL = 16
 _FUNCTIONS_PER_MODEL = 64
 _DATA_PER_MODEL = 2
 

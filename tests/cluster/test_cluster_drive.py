@@ -12,8 +12,9 @@ from typing import Any
 import dask.config
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 
+from cloudposterior.cluster import reach
 from cloudposterior.cluster.drive import Drive
 from cloudposterior.errors import ChainError, ClusterError
 from cloudposterior.samplers.protocol import Segment, State
@@ -332,3 +333,51 @@ def test_drive_is_the_same_after_the_worker_with_the_model_died(two_workers: Cli
         draws = taken.draws(chain)
         assert sorted(set(draws)) == [1000 * chain + i for i in range(60)]
     two_workers.wait_for_workers(2, timeout=60)
+
+
+def test_draws_come_through_the_scheduler_where_workers_are_out_of_reach(
+    two_workers: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    gather = Client.gather
+
+    def noted(self: Client, futures: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs["direct"])
+        return gather(self, futures, *args, **kwargs)
+
+    monkeypatch.setattr(Client, "gather", noted)
+    monkeypatch.setattr("cloudposterior.cluster.reach._try", unreachable)
+    taken = Taken()
+    with Client(two_workers.scheduler.address, set_as_default=False) as client:
+        drive(client, Counting(total=30, seconds=0.002)).draw(FOUR, taken)
+    assert all(taken.draws(chain) == [1000 * chain + i for i in range(30)] for chain in range(4))
+    assert set(asked) == {False}
+
+
+async def unreachable(*_: Any) -> bool:
+    return False
+
+
+def test_worker_is_reached_or_not(two_workers: Client) -> None:
+    (worker, *_) = two_workers.scheduler_info()["workers"]
+    assert two_workers.sync(reach._try, two_workers, worker)
+    # nobody listens there
+    assert not two_workers.sync(reach._try, two_workers, "tcp://127.0.0.1:1")
+
+
+class Killing(Counting):
+    """Ends its worker, as one does that takes too much memory."""
+
+    def advance(self, model: bytes, run: Any, state: State, budget: Any) -> Any:
+        os._exit(1)
+
+
+@pytest.mark.slow
+def test_chain_that_kills_its_workers_is_given_up_by_name() -> None:
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        pytest.raises(ChainError, match="chain 0 failed on .*its worker died, 2 times; .*memory"),
+    ):
+        drive(client, Killing()).draw([(0,)], Taken())

@@ -138,6 +138,26 @@ def test_two_clients_that_ask_for_the_same_run_get_the_same_draws(
     assert_same(results["first"], results["second"])
 
 
+def test_overwrite_joins_no_run_that_is_under_way(
+    two_workers: Client, build: Callable[..., pm.Model]
+) -> None:
+    request = {**SHORT, "random_seed": None, "draws": 3000, "tune": 1000}
+    results: dict[str, Any] = {}
+
+    def first(client: Client) -> None:
+        results["first"] = cp.sample(build(), **request, cluster=client, cache=cp.MemoryCache())
+
+    with Client(two_workers.scheduler.address, set_as_default=False) as other:
+        thread = threading.Thread(target=first, args=(other,))
+        thread.start()
+        until(lambda: any(two_workers.processing().values()))
+        anew = cp.sample(
+            build(), **request, cluster=two_workers, cache=cp.MemoryCache(), overwrite=True
+        )
+        thread.join()
+    assert not np.array_equal(draws(results["first"])["small::mu"], draws(anew)["small::mu"])
+
+
 def bad_start() -> pm.Model:
     with pm.Model(name="bad") as model:
         x = pm.Normal("x", 0.0, 1.0)
