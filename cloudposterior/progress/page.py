@@ -17,6 +17,7 @@ from bokeh.layouts import column, row
 from bokeh.models import (
     Button,
     ColumnDataSource,
+    CustomJS,
     DataTable,
     Div,
     HTMLTemplateFormatter,
@@ -309,7 +310,7 @@ def _scrolled(table: DataTable) -> Any:
 
 
 def _table(source: ColumnDataSource, columns: Any) -> DataTable:
-    return DataTable(
+    table = DataTable(
         source=source,
         columns=[
             TableColumn(field=name, title=title, width=width, formatter=make())
@@ -322,6 +323,9 @@ def _table(source: ColumnDataSource, columns: Any) -> DataTable:
         sizing_mode="stretch_width",
         sortable=False,
     )
+    # Bokeh 3.9 does not draw new values by itself where there are as many rows as before
+    source.js_on_change("data", CustomJS(args={"view": table.view}, code="view.change.emit()"))
+    return table
 
 
 def _height(source: ColumnDataSource) -> int:

@@ -176,7 +176,7 @@ def test_page_is_in_the_navigation_and_in_the_list_of_jupyterlab(with_page: Clie
         cp.sample(tiny(), **SHORT, cluster=other, cache=False)
     status, text = get(f"{base}/posterior")
     assert status == 200
-    for page in ("status", "posterior", "info/main/workers.html"):
+    for page in ("status", "workers", "posterior"):
         text = get(f"{base}/{page}")[1].lower()
         # in the bar, and in the list of single plots
         assert text.count('posterior"') >= 2, page

@@ -283,19 +283,19 @@ def test_scheduler_that_dies_in_the_block_costs_nothing(commands: Commands) -> N
 def test_client_that_cannot_be_closed_costs_a_warning(
     dask_commands: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close = Client.close
-
-    def slow(client: Client) -> None:
-        close(client)
-        raise TimeoutError("timed out after 20 s")
-
     told = f"{dask_commands}.*could not be closed.*timed out"
     with (
         pytest.warns(ClusterWarning, match=told),
-        monkeypatch.context() as patch,
         open_client(dask_commands, chains=1) as client,
     ):
-        patch.setattr(Client, "close", slow)
+        close = client.close
+
+        def slow() -> None:
+            close()
+            raise TimeoutError("timed out after 20 s")
+
+        # of this client only: others may be collected meanwhile
+        monkeypatch.setattr(client, "close", slow)
     assert client.status == "closed"
 
 

@@ -77,10 +77,10 @@ def test_diagnosis_does_not_grow_with_the_model_or_the_draws(chains: int) -> Non
     def size(found: Diagnosis) -> int:
         return len(found.trace)
 
-    small = look(20, {"a": draws(3000, chains=chains, count=20)})
-    large = look(300, {"a": draws(300, 10, chains=chains, count=300)})
+    small = look(20, {"a": draws(600, chains=chains, count=20)})
+    large = look(60, {"a": draws(60, 10, chains=chains, count=60)})
     assert len(large.names) == len(small.names) == 500
-    assert large.parameters == 3000
+    assert large.parameters == 600
     assert max(size(small), size(large)) <= 4 * 2**16
     assert large.names != tuple(sorted(large.names))
 
