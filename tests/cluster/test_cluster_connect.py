@@ -284,18 +284,18 @@ def test_client_that_cannot_be_closed_costs_a_warning(
     dask_commands: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = f"{dask_commands}.*could not be closed.*timed out"
-    with (
-        pytest.warns(ClusterWarning, match=told),
-        open_client(dask_commands, chains=1) as client,
-    ):
-        close = client.close
+    opened = open_client(dask_commands, chains=1)
+    client = opened.__enter__()
+    close = client.close
 
-        def slow() -> None:
-            close()
-            raise TimeoutError("timed out after 20 s")
+    def slow() -> None:
+        close()
+        raise TimeoutError("timed out after 20 s")
 
-        # of this client only: others may be collected meanwhile
-        monkeypatch.setattr(client, "close", slow)
+    # of this client only: others may be collected meanwhile
+    monkeypatch.setattr(client, "close", slow)
+    with pytest.warns(ClusterWarning, match=told):
+        opened.__exit__(None, None, None)
     assert client.status == "closed"
 
 
