@@ -331,6 +331,8 @@ class Drive:
         """End the segments that are being drawn, and take in what they drew."""
         from distributed import wait
 
+        for line in self._lines:
+            self._drop_ahead(line)
         # a chain that still compiles has nothing to hand over
         running = [
             future
@@ -349,6 +351,14 @@ class Drive:
         except (TimeoutError, OSError, CancelledError) as error:
             tell(ClusterWarning, f"not all chains handed over what they drew last: {error!r}")
         self._take([(f, "finished") for f in running if f.status == "finished"], take)
+
+    def _drop_ahead(self, line: _Line) -> None:
+        """Let go of what has not begun: it could begin on a worker that is told nothing."""
+        under_way = next((i for i, f in enumerate(line.pending) if f.status != "finished"), 0)
+        for future in line.pending[under_way + 1 :]:
+            self._of.pop(future.key, None)
+            future.release()
+        del line.pending[under_way + 1 :]
 
     def _tell_to_stop(self) -> None:
         """Have the segments that are being drawn end with the next draw."""

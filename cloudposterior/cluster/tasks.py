@@ -86,7 +86,7 @@ def advance(
     tell = _teller(run.key)
     with _as_chain_error(state.chains), one_thread():
         check_versions(run.versions, _current_worker())
-        budget = Budget(seconds, stopped, _reporter(tell))
+        budget = Budget(seconds, stopped, _reporter(tell), _phases(tell))
         after, segments = sampler.advance(model, run, state, budget)
     if after.finished:
         for chain in after.chains:
@@ -113,6 +113,11 @@ def _reporter(tell: Callable[[Event], None]) -> Callable[[int, int, int, int, Ta
         tell(ChainReport(chain, worker, drawn, tune, total, **vars(tally)))
 
     return report
+
+
+def _phases(tell: Callable[[Event], None]) -> Callable[[int, str], None]:
+    worker = _current_worker()
+    return lambda chain, name: tell(Phase(name, chain, worker))
 
 
 def stop(keys: Iterable[str]) -> None:

@@ -76,7 +76,7 @@ class Tally:
     elapsed_s: float = 0.0
 
 
-def _nobody(chain: int, drawn: int, tune: int, total: int, tally: Tally) -> None:
+def _nobody(*_: object) -> None:
     pass
 
 
@@ -93,11 +93,14 @@ class Budget:
     report : callable
         Called with the chain, its draws so far, how many of them are for tuning, how many there
         will be, and what was counted; at most every `REPORT_EVERY_S` seconds, and at a chain's end.
+    phase : callable
+        Called with the chain and what it begins to do, by samplers that compile while they draw.
     """
 
     seconds: float
     stopped: Callable[[], bool]
     report: Callable[[int, int, int, int, Tally], None] = _nobody
+    phase: Callable[[int, str], None] = _nobody
     _began: float = field(default_factory=time.perf_counter)
 
     def begun(self) -> Budget:

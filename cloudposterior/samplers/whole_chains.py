@@ -101,7 +101,7 @@ class WholeChains:
             if self.sampler == "nutpie":
                 stack.enter_context(_nutpie_doors(kept, run, model, chain, budget, said))
             else:
-                stack.enter_context(_jax_door(self.sampler, run, said))
+                stack.enter_context(_jax_door(self.sampler, run, chain, budget, said))
             result = self._sample(kept, run, chain)
         tree = to_tree(result)
         # an aborted nutpie gives a prefix: it fills up nothing but the shorter of several chains
@@ -178,13 +178,14 @@ def _densities_door(run: Run) -> Any:
     return doors(log_density, compute_log_density=compute)
 
 
-def _jax_door(sampler: str, run: Run, said: list[Said]) -> Any:
+def _jax_door(sampler: str, run: Run, chain: int, budget: Budget, said: list[Said]) -> Any:
     place, name = where_it_compiles(sampler)
 
     def sample(sample_it: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         # what was said so far, the client has said already
         said.clear()
-        # it compiles and draws in one call
+        # it compiles and draws in one call, and tells nothing from within
+        budget.phase(chain, "sampling")
         with settings_of(run.settings):
             return sample_it(*args, **kwargs)
 
@@ -218,6 +219,7 @@ def _nutpie_doors(
             kwargs["progress_callback"] = teller.take
         else:
             compiled = _Telling(compiled, teller)
+        budget.phase(chain, "sampling")
         sampler = draw(compiled, **kwargs)
         # it holds all that it needs
         with kept.lent():
