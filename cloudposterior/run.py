@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from xarray import DataTree
 
 from cloudposterior.cache import Cache, Entry, Record
-from cloudposterior.errors import CacheWarning, TokenError, TokenWarning, tell, warn
+from cloudposterior.errors import CacheWarning, DisplayWarning, TokenError, TokenWarning, tell, warn
 from cloudposterior.explanation import near_miss
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
@@ -255,4 +255,7 @@ def _hit_line(entry: Entry) -> str:
 
 def _say(call: SampleCall, line: str | None) -> None:
     if line and not call.quiet:
-        say(line)
+        try:
+            say(line)
+        except Exception as error:  # noqa: BLE001  (a result outranks what is said of it)
+            tell(DisplayWarning, f"{line} (which could not be shown: {_named(error)})")

@@ -139,6 +139,11 @@ class FinishedChains:
             _log.info("%s of an earlier run taken from the cache", _counted(len(self._taken)))
 
     @property
+    def taken(self) -> list[int]:
+        """The chains that were found and put where they belong."""
+        return sorted(self._taken)
+
+    @property
     def missing(self) -> list[int]:
         """The chains that are to be drawn."""
         return [chain for chain in range(self.chains) if chain not in self._taken]

@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -149,7 +149,7 @@ class RunOnCluster:
         """
         call, client, view = self.call, self.client, self.view
         view.phase("waiting for workers")
-        wait_for_workers(client, tell=print if not call.quiet else _nobody)
+        wait_for_workers(client, tell=print if not call.quiet else _nobody, watch=view.watch)
         check_workers(client, _PACKAGES)
         keep_interrupts(client)
         sent = request.token if request is not None and not fresh else uuid.uuid4().hex
@@ -168,16 +168,18 @@ class RunOnCluster:
         _tell_of_start(call, client)
         finished.add_to(join, found)
         groups = [tuple(range(run.chains))] if resolved.together else _each(finished.missing)
-        if self.place.progress:
-            view.share(Shared(client, run.key, view.table.title, run.chains))
-        view.phase("sending the model")
-        drive = Drive(client, sampler, pack_model(call.model), run, name=name)
-        with (
+        # before there is a link that stops it
+        with events_of(client, run.key, view.take):
+            if self.place.progress:
+                view.share(Shared(client, run.key, view.table.title, run.chains))
+            for chain in finished.taken:
+                view.tell(join.report_whole(chain))
+            view.phase("sending the model")
+            drive = Drive(client, sampler, pack_model(call.model), run, name=name)
             # chains that talk to each other are worth nothing alone
-            nullcontext() if resolved.together else finished.kept_from(join, recorded),
-            events_of(client, run.key, view.take),
-        ):
-            return self._result(drive, groups, join, run), recorded
+            keep = nullcontext() if resolved.together else finished.kept_from(join, recorded)
+            with keep:
+                return self._result(drive, groups, join, run), recorded
 
     def forget(self, request: Request, cache: Cache) -> None:
         """Discard the chains that runs which failed have left of a request."""
@@ -196,9 +198,10 @@ class RunOnCluster:
             tell(ClusterWarning, f"{error}; the other chains are returned (keep_chains=True)")
         if is_posterior(result):
             result.attrs["cloudposterior_pytensor_flags"] = _flags(run)
-            # who asks in the last moment gets it all
             if view.stopped and self.call.missing(to_tree(result)) is not None:
                 result.attrs["cloudposterior_stopped"] = "before all draws were made"
+            elif view.stopped:  # in the last moment
+                view.go_on()
         return result
 
     def _draw(
@@ -212,14 +215,15 @@ class RunOnCluster:
 
         def take(segment: Segment, state: State) -> None:
             join.add(segment, state.held)
-            if view.table.phase.name == "compiling":
-                view.phase("sampling")
             view.take(join.report(segment.chain, state))
             view.watch()
 
         def watch() -> bool:
             looking.look()
             absence.look()
+            # a chain may be one segment, which arrives at its end
+            if view.table.phase.name == "compiling" and view.status().drawing:
+                view.phase("sampling")
             if view.watch():
                 view.phase("stopping")
             return view.stopped
@@ -229,9 +233,11 @@ class RunOnCluster:
             drive.draw(groups, take, watch=watch, go_on=self.place.keep_chains)
         except KeyboardInterrupt:
             view.stop()
-        if view.stopped and not any(map(join.drawn, range(self.call.chains))):
-            raise KeyboardInterrupt("stopped before the first draw")
-        looking.look(last=True)
+        if view.stopped and not join.has_draws():
+            raise KeyboardInterrupt("stopped before the first draw after tuning")
+        # an interrupt by now is one too many, and would cost the draws
+        with suppress(KeyboardInterrupt):
+            looking.look(last=True)
         return drive.failed
 
 

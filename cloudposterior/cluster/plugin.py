@@ -68,11 +68,11 @@ class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
             if read is not None:
                 self.board.take(*read)
 
-    def tell(self, message: dict[str, Any], client: str) -> tuple[bool, str]:
+    def tell(self, message: dict[str, Any], who: str) -> tuple[bool, str]:
         """Take in what a client tells; answer whether there is a page, and why there is none."""
         read = from_message(message)
         if read is not None:
-            self.board.take(*read, client=client)
+            self.board.take(*read, who=who)
         return self.page, self.problem
 
     def stop(self, key: str, secret: str) -> bool:

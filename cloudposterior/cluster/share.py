@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Shared"]
 
+_PATIENCE_S = 10.0
 _warned: WeakSet[Client] = WeakSet()
 
 
@@ -64,9 +65,10 @@ class Shared:
             self._page, problem = client.sync(
                 client.scheduler.cloudposterior_tell,
                 message=to_message(self._run, event),
-                client=client.id,
+                who=self.stop_digest,
+                callback_timeout=_PATIENCE_S,
             )
-        except (OSError, TypeError, AttributeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  (it may be whatever goes wrong in the scheduler)
             problem = f"since its scheduler does not take in how runs stand ({error!r})"
         if problem:
             self._give_up(problem)

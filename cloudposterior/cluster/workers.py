@@ -30,7 +30,12 @@ _verified: WeakKeyDictionary[Client, dict[_Process, set[str]]] = WeakKeyDictiona
 """What was found equal, so that a second run asks nobody again."""
 
 
-def wait_for_workers(client: Client, *, tell: Callable[[str], None]) -> None:
+def wait_for_workers(
+    client: Client,
+    *,
+    tell: Callable[[str], None],
+    watch: Callable[[], bool] = lambda: False,
+) -> None:
     """Wait until a worker can take tasks.
 
     Parameters
@@ -39,9 +44,13 @@ def wait_for_workers(client: Client, *, tell: Callable[[str], None]) -> None:
         A connected, synchronous client.
     tell : callable
         Called with one line if there is need to wait.
+    watch : callable
+        Called now and then meanwhile; once it says True the wait is over.
 
     Raises
     ------
+    KeyboardInterrupt
+        If `watch` says True.
     ClusterError
         If there is none within the setting ``cloudposterior.cluster.wait-timeout``, or the
         scheduler goes away meanwhile.
@@ -57,14 +66,18 @@ def wait_for_workers(client: Client, *, tell: Callable[[str], None]) -> None:
     # an adaptive cluster starts its first worker when there is a task that wants one
     want = client.submit(os.getpid, key=f"cloudposterior-first-worker-{uuid.uuid4().hex}")
     try:
-        _wait(client, want, time.monotonic() + float(parse_timedelta(limit)), address)
+        _wait(client, want, time.monotonic() + float(parse_timedelta(limit)), address, watch)
     finally:
         want.release()
 
 
-def _wait(client: Client, want: Future, deadline: float, address: str) -> None:
+def _wait(
+    client: Client, want: Future, deadline: float, address: str, watch: Callable[[], bool]
+) -> None:
     # where workers appear and are busy at once, the task does not finish, and need not
     while not (want.done() or _has_running_worker(client)):
+        if watch():
+            raise KeyboardInterrupt("stopped before there was a worker")
         left = deadline - time.monotonic()
         if left <= 0:
             raise ClusterError(

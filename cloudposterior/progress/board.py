@@ -38,9 +38,9 @@ class PostedRun:
         When that was, in seconds since 1970.
     table : RunTable
         How it stands.
-    clients : dict of str to str
-        Who waits for it: the digest that stops it, by client. Two that ask for the same run share
-        it.
+    waiting : dict of str to str
+        Who waits for it: the client, by the digest that stops it. Two that ask for the same run
+        share it.
     version : int
         Grows with each event.
     """
@@ -49,13 +49,13 @@ class PostedRun:
     started: RunStarted
     since: float
     table: RunTable
-    clients: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
     version: int = 0
 
     def stop_digest(self, secret: str) -> str | None:
         """Give the digest by which a secret stops the run; None if it does not."""
         digest = digest_of(secret)
-        known = [own for own in self.clients.values() if own and hmac.compare_digest(own, digest)]
+        known = [own for own in self.waiting if own and hmac.compare_digest(own, digest)]
         return known[0] if known and not self.table.ended else None
 
 
@@ -82,7 +82,7 @@ class Board:
         """Give a run by its key."""
         return self._runs.get(key)
 
-    def take(self, key: str, event: Event, *, client: str = "") -> None:
+    def take(self, key: str, event: Event, *, who: str = "") -> None:
         """Take an event in; those of a run that nobody has announced say nothing to anybody.
 
         Parameters
@@ -91,8 +91,8 @@ class Board:
             The run.
         event : Event
             The event.
-        client : str
-            The client that tells it; empty for a worker.
+        who : str
+            The digest of who tells it; empty for a worker.
         """
         if isinstance(event, RunStarted):
             self._start(key, event)
@@ -101,8 +101,8 @@ class Board:
         if run is None or isinstance(event, StopAsked):
             return
         if isinstance(event, Phase) and event.chain is None and event.name in _LEFT:
-            run.clients.pop(client, None)
-            if run.clients:  # others still wait for it
+            run.waiting.pop(who, None)
+            if run.waiting:  # others still wait for it
                 return
         run.table.update(event)
         run.version += 1
@@ -112,8 +112,9 @@ class Board:
     def lose(self, client: str) -> None:
         """Note that a client has gone: what nobody waits for any more does not go on."""
         for key, run in tuple(self._runs.items()):
-            if client in run.clients and not run.table.ended:
-                self.take(key, Phase("failed", detail="its client has gone"), client=client)
+            for who in [who for who, of in run.waiting.items() if of == client]:
+                if not run.table.ended:
+                    self.take(key, Phase("failed", detail="its client has gone"), who=who)
 
     def _start(self, key: str, started: RunStarted) -> None:
         run = self._runs.get(key)
@@ -123,7 +124,7 @@ class Board:
                 key, started, self._clock(), RunTable(key, started.title, started.chains)
             )
             self._runs[key] = run
-        run.clients[started.client] = started.stop_digest
+        run.waiting[started.stop_digest] = started.client
         run.version += 1
         self._thin()
 

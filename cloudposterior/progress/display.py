@@ -8,7 +8,7 @@ from typing import Protocol
 
 from cloudposterior.progress.notebook import NotebookTable, in_notebook, show_line
 from cloudposterior.progress.table import Table
-from cloudposterior.progress.terminal import PlainLines, TerminalTable
+from cloudposterior.progress.terminal import PlainLines, TerminalTable, print_line
 
 __all__ = ["Display", "Silence", "choose_display", "say"]
 
@@ -56,7 +56,7 @@ def choose_display(stop: Callable[[], None], *, silent: bool) -> Display:
         return Silence()
     if in_notebook():
         return NotebookTable(stop)
-    if sys.stdout.isatty() and TerminalTable.is_free():
+    if sys.stdout is not None and sys.stdout.isatty() and TerminalTable.is_free():
         return TerminalTable()
     return PlainLines()
 
@@ -72,6 +72,4 @@ def say(line: str) -> None:
     if in_notebook():
         show_line(line)
         return
-    # a terminal that cannot show a name shows its code instead
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(line.encode(encoding, "backslashreplace").decode(encoding))
+    print_line(line)

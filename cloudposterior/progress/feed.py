@@ -17,7 +17,8 @@ __all__ = ["events_of"]
 
 _lock = threading.Lock()
 # a client has one handler for a topic, and may have several runs
-_takers: WeakKeyDictionary[Client, dict[str, Callable[[Event], None]]] = WeakKeyDictionary()
+_takers: WeakKeyDictionary[Client, list[tuple[str, Callable[[Event], None]]]]
+_takers = WeakKeyDictionary()
 
 
 @contextmanager
@@ -34,22 +35,26 @@ def events_of(client: Client, run: str, take: Callable[[Event], None]) -> Iterat
         Called with each event.
     """
     with _lock:
-        takers = _takers.setdefault(client, {})
+        takers = _takers.setdefault(client, [])
         if not takers:
             client.subscribe_topic(TOPIC, lambda event: _hand_on(takers, event))
-        takers[run] = take
+        mine = (run, take)
+        takers.append(mine)
     try:
         yield
     finally:
         with _lock:
-            takers.pop(run, None)
+            takers.remove(mine)
             if not takers and client.status == "running":
                 client.unsubscribe_topic(TOPIC)
 
 
-def _hand_on(takers: dict[str, Callable[[Event], None]], event: Any) -> None:
+def _hand_on(takers: list[tuple[str, Callable[[Event], None]]], event: Any) -> None:
     # Dask hands over when and what
     message = event[1] if isinstance(event, tuple | list) else event
     read = from_message(message) if isinstance(message, dict) else None
-    if read is not None and read[0] in takers:
-        takers[read[0]](read[1])
+    if read is not None:
+        # a copy: others come and go meanwhile
+        for run, take in list(takers):
+            if run == read[0]:
+                take(read[1])

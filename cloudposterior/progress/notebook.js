@@ -3,6 +3,16 @@
 // where the kernel is busy with the run itself, what it is sent waits for the run's end
 const PATIENCE_MS = 1500;
 
+// while a run does these, there is something to stop
+const CAN_STOP = [
+  "starting",
+  "connecting",
+  "waiting for workers",
+  "sending the model",
+  "compiling",
+  "sampling",
+];
+
 function element(tag, className, text) {
   const node = document.createElement(tag);
   node.className = className;
@@ -40,7 +50,7 @@ function webAddress(text) {
 // The dashboard needs no kernel to hear that the run should stop.
 function askDashboard(link) {
   const page = new URL(link, window.location.href);
-  const address = new URL(page.pathname + "/stop", page);
+  const address = new URL(page.pathname + "/stop" + page.search, page);
   const body = new URLSearchParams(page.search);
   fetch(address, { method: "POST", mode: "no-cors", body }).catch(() => {});
 }
@@ -53,8 +63,8 @@ function stop(model, button) {
   if (webAddress(link)) askDashboard(link);
   setTimeout(() => {
     const kernel = model.widget_manager?.kernel;
-    const heard = model.get("table").phase === "stopping" || model.get("table").ended;
-    if (heard || !model.get("blocking")) return;
+    // later an interrupt would cost the draws
+    if (!CAN_STOP.includes(model.get("table").phase) || !model.get("blocking")) return;
     if (kernel?.interrupt) kernel.interrupt();
     // what shows the page, as in marimo, may be the only one that can
     else button.textContent = "Interrupt the cell to stop";
@@ -86,6 +96,7 @@ function render({ model, el }) {
     link.hidden = !webAddress(address);
     if (!link.hidden) link.href = address;
     buttons.hidden = table.ended;
+    button.hidden = ![...CAN_STOP, "stopping"].includes(table.phase);
   }
 
   model.on("change:table", draw);

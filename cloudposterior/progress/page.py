@@ -76,11 +76,7 @@ def open_page(scheduler: Scheduler, board: Board, stop: Stop) -> bool:
     if dashboard is None:
         return False
     prefix = f"/{dashboard.prefix.strip('/')}/".replace("//", "/")
-    # one list for all pages of a scheduler
     variables = template_variables(scheduler)
-    if "posterior" not in variables["pages"]:
-        variables["pages"].append("posterior")
-        variables["plots"].append({"url": "individual-posterior", "name": "Posterior"})
 
     def whole(_: Scheduler, extra: dict[str, Any], doc: Document) -> None:
         _Page(board, stop, doc)
@@ -101,6 +97,10 @@ def open_page(scheduler: Scheduler, board: Board, stop: Stop) -> bool:
     # Dask looks for such pages in its own application only
     listing = (f"{prefix}individual-plots.json", _Plots, {"dask_server": scheduler})
     web.add_handlers(".*$", [listing])
+    # one list for all pages of a scheduler
+    if "posterior" not in variables["pages"]:
+        variables["pages"].append("posterior")
+        variables["plots"].append({"url": "individual-posterior", "name": "Posterior"})
     return True
 
 
@@ -399,16 +399,23 @@ def _lines(found: Diagnosis, place: int) -> dict[str, dict[str, list[Any]]]:
     limits = (low, high) if low < high else (low - 0.5, high + 0.5)
     return {
         "Trace": _chains([(draws, chain) for chain in values]),
-        "Rank": _chains([_steps(chain, (0, ranks.size), density=False) for chain in ranks]),
-        "Density": _chains([_steps(chain, limits, density=True) for chain in values]),
+        "Rank": _chains(_steps(ranks, (0, ranks.size))),
+        "Density": _chains(_steps(values, limits, density=True)),
     }
 
 
-def _steps(values: Any, limits: tuple[float, float], *, density: bool) -> tuple[Any, Any]:
-    counts, edges = np.histogram(values, _BINS, range=limits)
-    if density:
-        counts = counts / (counts.sum() * np.diff(edges))
-    return np.repeat(edges, 2)[1:-1], np.repeat(counts, 2)
+def _steps(
+    values: Any, limits: tuple[float, float], *, density: bool = False
+) -> list[tuple[Any, Any]]:
+    """Count the values of each chain, ``(chain, point)``, in bins; at once, for the loop's sake."""
+    chains, points = values.shape
+    low, high = limits
+    places = ((values - low) * (_BINS / (high - low))).astype(int).clip(0, _BINS - 1)
+    flat = (places + _BINS * np.arange(chains)[:, None]).ravel()
+    counts = np.bincount(flat, minlength=chains * _BINS).reshape(chains, _BINS)
+    heights = counts * (_BINS / (points * (high - low))) if density else counts
+    edges = np.repeat(np.linspace(low, high, _BINS + 1), 2)[1:-1]
+    return [(edges, chain) for chain in np.repeat(heights, 2, axis=1)]
 
 
 def _chains(lines: list[tuple[Any, Any]]) -> dict[str, list[Any]]:

@@ -111,6 +111,11 @@ class Table:
         return any(row.drawn or row.worker for row in self.rows)
 
     @property
+    def drawing(self) -> bool:
+        """Whether a chain has got to its draws."""
+        return any(row.phase in ("tuning", "sampling", "finished") for row in self.rows)
+
+    @property
     def active(self) -> int:
         """How many chains are being drawn."""
         return sum(row.active for row in self.rows)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,7 +17,7 @@ from rich.text import Text
 
 from cloudposterior.progress.table import COLUMNS, Row, Table
 
-__all__ = ["PlainLines", "TerminalTable"]
+__all__ = ["PlainLines", "TerminalTable", "print_line"]
 
 _EVERY_S = 10.0
 
@@ -35,6 +38,7 @@ class TerminalTable:
         self._live = Live(console=console, auto_refresh=False, transient=False)
         self._begun = False
         self._link = ""
+        self._lent: list[tuple[logging.StreamHandler[Any], Any]] = []
 
     @classmethod
     def is_free(cls) -> bool:
@@ -52,7 +56,7 @@ class TerminalTable:
             if not self._begun:
                 return
             try:
-                self._live.start()
+                self._begin()
             except Exception:
                 self._begun = False
                 self._shown.release()
@@ -65,8 +69,26 @@ class TerminalTable:
             self.show(table)
         finally:
             if self._begun:
-                self._live.stop()
-                self._shown.release()
+                self._end()
+
+    def _begin(self) -> None:
+        streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+        self._live.start()
+        # what is logged meanwhile goes above the table, as what is printed does; a handler has
+        # the stream of the time when it was made
+        for handler in {*logging.getLogger().handlers, *logging.getLogger("pymc").handlers}:
+            if isinstance(handler, logging.StreamHandler) and handler.stream in streams:
+                self._lent.append((handler, handler.setStream(sys.stderr)))
+
+    def _end(self) -> None:
+        try:
+            for handler, stream in self._lent:
+                handler.setStream(stream)
+            self._lent.clear()
+            self._live.stop()
+        finally:
+            self._begun = False
+            self._shown.release()
 
 
 def rendered(table: Table, link: str = "") -> Group:
@@ -97,6 +119,12 @@ def _cells(row: Row) -> tuple[ProgressBar | Text, ...]:
     )
 
 
+def print_line(line: str) -> None:
+    """Print a line; a terminal that cannot show a name shows its code instead."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding))
+
+
 class PlainLines:
     """Prints a line now and then, for logs and pipes.
 
@@ -109,7 +137,7 @@ class PlainLines:
     """
 
     def __init__(
-        self, say: Callable[[str], None] = print, clock: Callable[[], float] = time.monotonic
+        self, say: Callable[[str], None] = print_line, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._say = say
         self._clock = clock

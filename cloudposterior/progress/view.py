@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -56,7 +56,12 @@ class RunView:
         self._stop = threading.Event()
         self._elsewhere: _Elsewhere | None = None
         self._next = 0.0
-        self._display = choose(self.stop)
+        self._display: Display
+        try:
+            self._display = choose(self.stop)
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is said, and the run goes on)
+            self._display = Silence()
+            _say_broken(error)
 
     def __enter__(self) -> RunView:
         _UNDER_WAY.append(self)
@@ -100,6 +105,10 @@ class RunView:
     def stop(self) -> None:
         """Ask the run to stop: it ends with the draws that it has."""
         self._stop.set()
+
+    def go_on(self) -> None:
+        """Forget that somebody asked: it came when all had been drawn."""
+        self._stop.clear()
 
     def share(self, elsewhere: _Elsewhere) -> None:
         """Have the run looked at elsewhere as well, from now on."""
@@ -145,5 +154,12 @@ class RunView:
         try:
             show(table)
         except Exception as error:  # noqa: BLE001  (whatever it is, it is said, and the run goes on)
-            self._display = Silence()
-            tell(DisplayWarning, f"the progress is not shown any more: {error!r}; the run goes on")
+            broken, self._display = self._display, Silence()
+            # what it holds of a terminal or a page; it has said already that it is broken
+            with suppress(Exception):
+                broken.close(table)
+            _say_broken(error)
+
+
+def _say_broken(error: Exception) -> None:
+    tell(DisplayWarning, f"the progress is not shown any more: {error!r}; the run goes on")

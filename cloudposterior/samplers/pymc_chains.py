@@ -395,15 +395,17 @@ class _StoppedError(Exception):
 
 @dataclass(frozen=True)
 class _Watched:
-    """A trace that records until the run is stopped."""
+    """A trace that records until the run is stopped, and tells how it goes."""
 
     trace: NDArray
     stopped: Callable[[], bool]
+    counter: Counter
 
-    def record(self, *args: Any, **kwargs: Any) -> None:
+    def record(self, point: Any, stats: Any, **kwargs: Any) -> None:
         if self.stopped():
             raise _StoppedError
-        self.trace.record(*args, **kwargs)
+        self.trace.record(point, stats, **kwargs)
+        self.counter.saw(len(self.trace), stats)
 
     def close(self) -> None:
         self.trace.close()
@@ -415,10 +417,21 @@ def _draw_together(
     taken = dict(prepared.together or {})
     traces = [_trace(prepared.recorder, state.total, c, prepared.step) for c in state.chains]
     taken.pop("parallelize")
-    taken["traces"] = [_Watched(trace, budget.stopped) for trace in traces]
+    counters = [
+        Counter(replace(state, chains=(chain,)), prepared.plan.tune, budget)
+        for chain in state.chains
+    ]
+    taken["traces"] = [
+        _Watched(trace, budget.stopped, counter)
+        for trace, counter in zip(traces, counters, strict=True)
+    ]
+    for chain in state.chains:
+        budget.phase(chain, "sampling")
     # what was drawn until then is in the traces
     with suppress(_StoppedError):
         _sample_population(parallelize=False, **taken)
+    for trace, counter in zip(traces, counters, strict=True):
+        counter.tally(len(trace))
     segments = [_segment(trace, 0, prepared.plan) for trace in traces]
     whole = all(segment.draws == state.total for segment in segments)
     return (replace(state, drawn=state.total) if whole else state), segments

@@ -108,6 +108,29 @@ class PyMCJoin:
         tune = self._plan.tune
         return ChainReport(chain, "", state.drawn, tune, state.total, **vars(state.tally))
 
+    def report_whole(self, chain: int) -> ChainReport:
+        """Say of a chain that has come in whole what was told of it when it was drawn."""
+        tune, total = self._plan.tune, self._drawn[chain]
+        (stats,) = (of._stats for of in self._traces if of.chain == chain)
+        diverging = [
+            kinds["diverging"][tune:total].sum() for kinds in stats if "diverging" in kinds
+        ]
+        sizes = [kinds["step_size"][total - 1] for kinds in stats if "step_size" in kinds]
+        return ChainReport(
+            chain,
+            "",
+            total,
+            tune,
+            total,
+            divergences=int(sum(diverging)),
+            step_size=float(sizes[0]) if sizes else None,
+        )
+
+    def has_draws(self) -> bool:
+        """Say whether there is anything that a result could be made of."""
+        enough = 0 if self._keeps_tuning or self._plan is None else self._plan.tune
+        return any(drawn > enough for drawn in self._drawn)
+
     def drawn(self, chain: int) -> int:
         """Count the draws of a chain that have come in, tuning included."""
         return self._drawn[chain]

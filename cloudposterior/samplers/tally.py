@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cloudposterior.samplers.protocol import REPORT_EVERY_S, Budget, State, Tally
@@ -34,6 +35,7 @@ class Counter:
         self._next = self._began + REPORT_EVERY_S
         self._gradients, self._draws = 0, 0
         self._last: Sequence[dict[str, Any]] = ()
+        self._strange = False
 
     def saw(self, drawn: int, stats: Sequence[dict[str, Any]]) -> None:
         """Count a draw; called for each, so it does little.
@@ -45,6 +47,15 @@ class Counter:
         stats : sequence of dict
             What PyMC's step methods say of it.
         """
+        if self._strange:
+            return
+        try:
+            self._count(drawn, stats)
+        except (TypeError, ValueError):
+            # of a step method of the user's, by these names, but no numbers: nobody is told of it
+            self._strange = True
+
+    def _count(self, drawn: int, stats: Sequence[dict[str, Any]]) -> None:
         for of in stats:
             if drawn > self._tune and of.get("diverging"):
                 self._divergences += 1
@@ -59,17 +70,24 @@ class Counter:
 
     def tally(self, drawn: int) -> Tally:
         """Give what was counted so far; tell of it if the chain is at its end."""
-        if drawn >= self._state.total:
-            self._tell(drawn, time.perf_counter())
-        return self._tally(time.perf_counter())
+        now = time.perf_counter()
+        try:
+            if drawn >= self._state.total:
+                self._tell(drawn, now)
+            return self._tally(now)
+        except (TypeError, ValueError):
+            self._strange = True
+            return self._tally(now)
 
     def _tell(self, drawn: int, now: float) -> None:
         chain, total = self._state.chains[0], self._state.total
         self._budget.report(chain, drawn, self._tune, total, self._tally(now))
 
     def _tally(self, now: float) -> Tally:
-        sizes = [of["step_size"] for of in self._last if "step_size" in of]
         before = self._state.tally
+        if self._strange:
+            return replace(before, elapsed_s=self._before_s + now - self._began)
+        sizes = [of["step_size"] for of in self._last if "step_size" in of]
         mean = self._gradients / self._draws if self._gradients else before.gradients
         return Tally(
             divergences=self._divergences,

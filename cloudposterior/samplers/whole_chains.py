@@ -29,7 +29,7 @@ from cloudposterior.samplers.seeds import chain_seed
 from cloudposterior.samplers.surroundings import Said, said_kept, settings_of
 from cloudposterior.shipping import unpack_arguments
 
-__all__ = ["WholeChains", "arguments_of_whole_chains", "where_it_compiles"]
+__all__ = ["WholeChains", "arguments_of_whole_chains", "report_at_end", "where_it_compiles"]
 
 _ONLY_ON_THE_CLIENT = {
     "model",
@@ -110,7 +110,7 @@ class WholeChains:
         # one that was stopped in the midst of it begins anew, for whoever else wants it
         if budget.stopped() and made < int(unpack_arguments(run.arguments, kept.model)["draws"]):
             return state, [segment]
-        budget.report(chain, *_told_at_end(tree))
+        budget.report(chain, *report_at_end(tree))
         return replace(state, drawn=1), [segment]
 
     def _sample(self, kept: KeptModel, run: Run, chain: int) -> Any:
@@ -133,7 +133,7 @@ class WholeChains:
         )
 
 
-def _told_at_end(tree: DataTree) -> tuple[int, int, int, Tally]:
+def report_at_end(tree: DataTree) -> tuple[int, int, int, Tally]:
     """Say of a whole chain what a `Budget` is told: the figures are those of its result."""
     stats = tree["sample_stats"].to_dataset()
     draws = stats.sizes["draw"]

@@ -17,6 +17,7 @@ from cloudposterior.posterior import from_tree
 from cloudposterior.samplers.drawn import Drawn
 from cloudposterior.samplers.protocol import Segment, State
 from cloudposterior.samplers.surroundings import say
+from cloudposterior.samplers.whole_chains import report_at_end
 
 __all__ = ["WholeJoin"]
 
@@ -79,6 +80,15 @@ class WholeJoin:
     def report(self, chain: int, state: State) -> ChainReport | Phase:
         """Say where a chain stands."""
         return Phase("finished" if state.finished else "stopped", chain)
+
+    def has_draws(self) -> bool:
+        """Say whether there is anything that a result could be made of."""
+        return any(self.drawn(chain) for chain in range(self._chains))
+
+    def report_whole(self, chain: int) -> ChainReport:
+        """Say of a chain that has come in whole what was told of it when it was drawn."""
+        drawn, tune, total, tally = report_at_end(self._joined([chain]))
+        return ChainReport(chain, "", drawn, tune, total, **vars(tally))
 
     def drawn(self, chain: int) -> int:
         """Count the draws of a chain that have come in, without tuning."""

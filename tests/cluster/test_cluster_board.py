@@ -17,7 +17,8 @@ from distributed import Client, LocalCluster
 
 import cloudposterior as cp
 from cloudposterior.cluster.share import Shared, page_of
-from cloudposterior.events import Phase
+from cloudposterior.events import Event, Phase, to_message
+from cloudposterior.progress.feed import events_of
 from tests.cluster.conftest import PATIENCE_S, Commands, until
 
 pytestmark = pytest.mark.usefixtures("quick_compiling", "cut_small")
@@ -179,7 +180,8 @@ def test_page_is_in_the_navigation_and_in_the_list_of_jupyterlab(with_page: Clie
     for page in ("status", "workers", "posterior"):
         text = get(f"{base}/{page}")[1].lower()
         # in the bar, and in the list of single plots
-        assert text.count('posterior"') >= 2, page
+        assert text.count('href="posterior"') == 1, page
+        assert text.count('href="individual-posterior"') == 1, page
     plots = json.loads(get(f"{base}/individual-plots.json")[1])
     assert plots["Individual Posterior"] == "/individual-posterior"
     assert plots["Individual Progress"] == "/individual-progress"
@@ -261,6 +263,45 @@ def test_scheduler_that_lacks_a_package_costs_one_warning(
             Shared(client, "run-1", "radon", 2)
         # warnings are errors here
         assert Shared(client, "run-2", "radon", 2).link == ""
+
+
+def test_board_that_fails_costs_one_warning_and_no_run() -> None:
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        shared = Shared(client, "run-1", "radon", 2)
+        client.run_on_scheduler(_break_board)
+        with pytest.warns(cp.DisplayWarning, match="no page of posteriors.*scripted"):
+            shared.tell(Phase("sampling"))
+        # warnings are errors here
+        shared.tell(Phase("finished"))
+
+
+def _break_board(dask_scheduler: Any) -> None:
+    def take(*_: Any, **__: Any) -> None:
+        raise KeyError("scripted")
+
+    dask_scheduler.plugins["cloudposterior"].board.take = take
+
+
+def test_two_runs_of_one_request_through_one_client_hear_each_their_own(
+    two_workers: Client,
+) -> None:
+    heard: dict[str, list[Event]] = {"one": [], "other": []}
+    report = to_message("run-1", Phase("sampling", 0))
+
+    def tell_until(condition: Any) -> None:
+        # the client may be on its way to the topic yet
+        until(lambda: two_workers.log_event("cloudposterior", report) or condition())
+
+    with events_of(two_workers, "run-1", heard["one"].append):
+        with events_of(two_workers, "run-1", heard["other"].append):
+            tell_until(lambda: heard["one"] and heard["other"])
+        heard["one"].clear()
+        before = len(heard["other"])
+        tell_until(lambda: heard["one"])
+    assert len(heard["other"]) == before
 
 
 def test_run_whose_client_goes_away_is_said_to_have_failed(two_workers: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import dask.config
@@ -14,6 +15,7 @@ import cloudposterior as cp
 from cloudposterior.cluster import place
 from cloudposterior.posterior import to_tree
 from cloudposterior.progress.table import Table
+from tests.cluster.conftest import until
 
 
 class Kept:
@@ -91,6 +93,8 @@ def test_nutpie_tells_from_within_its_task(two_workers: Client, shown: Kept) -> 
     under_way = [row for table in shown.tables for row in table.rows if 0 < row.drawn < row.total]
     assert under_way
     assert all(row.total == 100_060 and row.step_size and row.gradients for row in under_way)
+    # the run draws while its chains do
+    assert "sampling" in {table.phase for table in shown.tables}
     last = shown.tables[-1]
     assert [row.phase for row in last.rows] == ["finished"] * 2
     stats = result["sample_stats"].to_dataset()
@@ -99,6 +103,36 @@ def test_nutpie_tells_from_within_its_task(two_workers: Client, shown: Kept) -> 
         assert (row.drawn, row.total) == (100_060, 100_060)
         assert row.divergences == int(of["diverging"].sum())
         assert row.step_size == pytest.approx(float(of["step_size"][-1]))
+
+
+def test_chains_that_talk_to_each_other_tell_of_each(two_workers: Client, shown: Kept) -> None:
+    with pm.Model(name="together") as model:
+        pm.Normal("x", shape=2)
+        step = pm.DEMetropolis()
+    request = {**REQUEST, "draws": 1500, "chains": 4, "step": step}
+    del request["target_accept"]
+    cp.sample(model, **request, cluster=two_workers, cache=False)
+    last = shown.tables[-1]
+    assert [(row.drawn, row.total, row.phase) for row in last.rows] == [
+        (1560, 1560, "finished")
+    ] * 4
+
+
+def test_run_that_is_stopped_in_tuning_is_interrupted(two_workers: Client, shown: Kept) -> None:
+    """As in plain PyMC, there is nothing that a posterior could be made of."""
+
+    def stop() -> None:
+        (run,) = until(cp.runs)
+        until(lambda: any(row.drawn for row in run.status().rows))
+        run.stop()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    request = {**REQUEST, "tune": 5_000_000, "chains": 2}
+    with pytest.raises(KeyboardInterrupt, match="before the first draw after tuning"):
+        cp.sample(funnel(), **request, cluster=two_workers, cache=False)
+    thread.join()
+    assert shown.tables[-1].phase == "stopped"
 
 
 def test_table_names_the_phases_before_the_draws(two_workers: Client, shown: Kept) -> None:

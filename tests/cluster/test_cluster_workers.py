@@ -126,6 +126,12 @@ def test_wait_ends_at_the_timeout(empty_cluster: Client) -> None:
     until(lambda: not empty_cluster.futures)
 
 
+def test_wait_ends_when_the_run_is_stopped(empty_cluster: Client) -> None:
+    with pytest.raises(KeyboardInterrupt, match="before there was a worker"):
+        wait_for_workers(empty_cluster, tell=str, watch=lambda: True)
+    until(lambda: not empty_cluster.futures)
+
+
 def test_wait_ends_where_the_scheduler_goes_away(commands: Commands) -> None:
     address = commands.scheduler()
 

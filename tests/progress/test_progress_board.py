@@ -26,7 +26,7 @@ def diagnosis(size: int = 100) -> Diagnosis:
 def board(*events: tuple[str, Event]) -> Board:
     board = Board(clock=lambda: 1000.0)
     for key, event in events:
-        board.take(key, event, client="client-1")
+        board.take(key, event, who=digest_of("secret"))
     return board
 
 
@@ -81,13 +81,13 @@ def test_run_that_has_ended_is_not_stopped() -> None:
 
 def test_client_that_leaves_a_run_leaves_it_to_the_other() -> None:
     shown = board(("a", started()))
-    shown.take("a", started("client-2", "other"), client="client-2")
+    shown.take("a", started("client-2", "other"), who=digest_of("other"))
     run = shown.get("a")
     assert run is not None
-    shown.take("a", Phase("stopped"), client="client-1")
+    shown.take("a", Phase("stopped"), who=digest_of("secret"))
     assert not run.table.ended
     assert (run.stop_digest("secret"), run.stop_digest("other")) == (None, digest_of("other"))
-    shown.take("a", Phase("stopped"), client="client-2")
+    shown.take("a", Phase("stopped"), who=digest_of("other"))
     assert run.table.snapshot().phase == "stopped"
 
 
@@ -114,7 +114,7 @@ def test_what_is_held_is_bounded() -> None:
     for number in range(700):
         shown.take(str(number), started())
         shown.take(str(number), diagnosis())
-        shown.take(str(number), Phase("finished"), client="client-1")
+        shown.take(str(number), Phase("finished"), who=digest_of("secret"))
     runs = list(shown)
     assert len(runs) == 500
     assert runs[0].key == "699"

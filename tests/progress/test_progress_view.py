@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
+import sys
 import threading
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -71,6 +74,23 @@ def test_view_that_breaks_warns_once_and_goes_on() -> None:
     # warnings are errors here
     shown.phase("sampling")
     assert not shown.watch()
+
+
+def test_display_that_breaks_lets_go_of_what_it_holds() -> None:
+    display = Broken()
+    with pytest.warns(DisplayWarning, match="browser is gone"):
+        view(display).phase("compiling")
+    assert display.closed
+
+
+def test_display_that_cannot_be_made_costs_a_warning() -> None:
+    def choose(stop: Any) -> Any:
+        raise ImportError("no anywidget")
+
+    with pytest.warns(DisplayWarning, match="no anywidget.*the run goes on"):
+        shown = RunView(RunTable("run", "radon", 2), choose)
+    shown.phase("compiling")
+    assert not shown.watched
 
 
 def test_view_says_when_it_was_stopped() -> None:
@@ -168,6 +188,22 @@ def test_terminal_shows_names_as_text() -> None:
     terminal = TerminalTable(Console(file=out, width=300, force_terminal=False))
     terminal.close(table_of(Phase("sampling"), title="[red]a[/red] <script>"))
     assert "[red]a[/red] <script>" in out.getvalue()
+
+
+def test_what_is_logged_goes_above_the_table() -> None:
+    """A handler has the stream of the time when it was made, which rich does not redirect."""
+    handler = logging.StreamHandler(sys.stderr)
+    before = handler.stream
+    logging.getLogger("pymc").addHandler(handler)
+    terminal = TerminalTable(Console(file=io.StringIO(), width=120, force_terminal=True))
+    try:
+        terminal.show(table_of(Phase("sampling")))
+        lent = handler.stream
+        terminal.close(table_of(Phase("finished")))
+    finally:
+        logging.getLogger("pymc").removeHandler(handler)
+    assert lent is not before
+    assert handler.stream is before
 
 
 def test_second_table_in_a_terminal_leaves_the_first_alone() -> None:

@@ -174,6 +174,16 @@ def test_join_takes_segments_in_any_order_of_chains_and_twice(chains: Chains) ->
     assert np.isfinite(result["posterior"]["small::mu"].to_numpy()).all()
 
 
+def test_chain_that_is_whole_is_reported_as_when_it_was_drawn(chains: Chains) -> None:
+    for chain in (0, 1):
+        for state, part in chains.segments(chain, (5,)):
+            chains.join.add(part)
+    told = chains.join.report_whole(1)
+    assert (told.drawn, told.tune, told.total) == (DRAWS + TUNE, TUNE, DRAWS + TUNE)
+    assert (told.divergences, told.step_size) == (state.tally.divergences, state.tally.step_size)
+    assert chains.join.has_draws()
+
+
 def test_join_takes_parts_that_overlap(chains: Chains) -> None:
     for chain, (first, again) in enumerate([((5, 11), (3, 14)), ((8,), (2,))]):
         parts = [part for _, part in chains.segments(chain, first)][:1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cloudposterior.samplers import tally
@@ -44,6 +45,23 @@ def test_reports_come_four_times_a_second_however_fast_the_chain_is(clock: Clock
     assert len(told) <= 4 * 10 + 1
     gaps = [after[0] - before[0] for before, after in itertools.pairwise(told)]
     assert min(gaps[:-1]) >= 0.25 - 1e-6
+
+
+@pytest.mark.parametrize(
+    "stats",
+    [
+        {"step_size": np.array([0.5, 0.6])},
+        {"diverging": np.array([True, False])},
+        {"tree_size": None},
+    ],
+    ids=lambda of: next(iter(of)),
+)
+def test_statistics_that_are_no_numbers_cost_no_chain(stats: dict[str, Any], clock: Clock) -> None:
+    counter = Counter(State((0,), 0, 20), 0, Budget(1e9, lambda: False))
+    for drawn in range(1, 21):
+        clock.now += 1
+        counter.saw(drawn, [stats])
+    assert counter.tally(20) == Tally(elapsed_s=pytest.approx(20))
 
 
 def test_last_report_is_of_all_draws(clock: Clock) -> None:
