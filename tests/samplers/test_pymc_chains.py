@@ -175,9 +175,12 @@ def test_join_takes_segments_in_any_order_of_chains_and_twice(chains: Chains) ->
 
 
 def test_chain_that_is_whole_is_reported_as_when_it_was_drawn(chains: Chains) -> None:
+    state = None
     for chain in (0, 1):
-        for state, part in chains.segments(chain, (5,)):
+        for after, part in chains.segments(chain, (5,)):
             chains.join.add(part)
+            state = after
+    assert state is not None
     told = chains.join.report_whole(1)
     assert (told.drawn, told.tune, told.total) == (DRAWS + TUNE, TUNE, DRAWS + TUNE)
     assert (told.divergences, told.step_size) == (state.tally.divergences, state.tally.step_size)
