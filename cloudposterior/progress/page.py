@@ -48,6 +48,8 @@ __all__ = ["open_page"]
 
 _EVERY_MS = 500
 _BINS = 20
+_MOST_LINES = 20
+"""As many chains are plotted: nobody tells more apart, and the scheduler has other things to do."""
 _ROW_PX = 25
 _RED, _GREEN, _BLUE = "#d62728", "#2ca02c", "#1f77b4"
 
@@ -232,6 +234,8 @@ class _Page:
         else:
             text, data = found.names[place], _lines(found, place)
         judged = f"judged by {found.draws} draws of each chain" if text and found else ""
+        if judged and found and len(found.chains) > _MOST_LINES:
+            judged += f"; {_MOST_LINES} of {len(found.chains)} chains are plotted"
         self.parameter.text = f"<h3>{html.escape(text)}</h3>{judged}"
         for name, source in self.lines.items():
             source.data = data[name]
@@ -353,14 +357,15 @@ def _chain_data(rows: tuple[Row, ...]) -> dict[str, list[Any]]:
     }
 
 
-def _parameter_data(found: Diagnosis | None) -> dict[str, list[Any]]:
+def _parameter_data(found: Diagnosis | None) -> dict[str, Any]:
     if found is None:
         return {name: [] for name in _PARAMETER_COLUMNS}
     names = [name for name in _PARAMETER_COLUMNS if name not in ("name", "enough")]
     return {
         "name": list(found.names),
-        **{name: list(getattr(found, name)) for name in names},
-        "enough": [ESS_LIMIT * len(found.chains)] * len(found.names),
+        # as arrays, which Bokeh sends as they are
+        **{name: np.array(getattr(found, name), float) for name in names},
+        "enough": np.full(len(found.names), float(ESS_LIMIT * len(found.chains))),
     }
 
 
@@ -419,14 +424,15 @@ def _steps(
 
 
 def _chains(lines: list[tuple[Any, Any]]) -> dict[str, list[Any]]:
-    many = len(lines)
+    shown = np.linspace(0, len(lines) - 1, min(len(lines), _MOST_LINES)).astype(int)
+    many = len(shown)
     colours = (
         Category10_10[:many]
         if many <= 10
         else [Viridis256[255 * i // (many - 1)] for i in range(many)]
     )
     return {
-        "x": [np.asarray(x, float).tolist() for x, _ in lines],
-        "y": [np.asarray(y, float).tolist() for _, y in lines],
+        "x": [np.asarray(lines[i][0], float) for i in shown],
+        "y": [np.asarray(lines[i][1], float) for i in shown],
         "c": list(colours),
     }
