@@ -110,8 +110,9 @@ def _start(workers: int) -> _Kept:
             dashboard_address=":0",
             # as for PyMC's own processes: a nanny would end a chain that PyMC lets finish
             memory_limit=0,
-            # else a chain that keeps its worker busy, or is left at exit, fills the terminal
-            silence_logs=logging.ERROR,
+            # else a chain that keeps its worker busy, or a heartbeat that is on its way at exit,
+            # fills the terminal; what is wrong with a chain is raised here
+            silence_logs=logging.CRITICAL,
             # it looks at a chain a hundred times a second, and slows it by a tenth
             config={"distributed.worker.profile.enabled": False},
         )
