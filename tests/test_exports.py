@@ -69,9 +69,10 @@ def test_import_brings_in_no_cluster_and_no_dashboard() -> None:
     assert finished.stdout.strip() == "[]"
 
 
-def test_import_of_what_a_scheduler_needs_brings_in_no_pymc() -> None:
+@pytest.mark.parametrize("module", ["plugin", "stopping"])
+def test_import_of_what_a_scheduler_and_an_idle_worker_need_brings_in_no_pymc(module: str) -> None:
     program = (
-        "import sys, cloudposterior.cluster.plugin\n"
+        f"import sys, cloudposterior.cluster.{module}\n"
         "heavy = {'pymc', 'pytensor', 'numba', 'arviz', 'xarray', 'h5py'}\n"
         "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
     )

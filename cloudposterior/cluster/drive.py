@@ -17,6 +17,7 @@ from dask.utils import parse_timedelta
 
 from cloudposterior.cluster import tasks
 from cloudposterior.cluster.reach import reaches_workers
+from cloudposterior.cluster.stopping import stop
 from cloudposterior.errors import (
     ChainError,
     CloudPosteriorError,
@@ -331,8 +332,6 @@ class Drive:
         """End the segments that are being drawn, and take in what they drew."""
         from distributed import wait
 
-        for line in self._lines:
-            self._drop_ahead(line)
         # a chain that still compiles has nothing to hand over
         running = [
             future
@@ -352,23 +351,14 @@ class Drive:
             tell(ClusterWarning, f"not all chains handed over what they drew last: {error!r}")
         self._take([(f, "finished") for f in running if f.status == "finished"], take)
 
-    def _drop_ahead(self, line: _Line) -> None:
-        """Let go of what has not begun: it could begin on a worker that is told nothing."""
-        under_way = next((i for i, f in enumerate(line.pending) if f.status != "finished"), 0)
-        for future in line.pending[under_way + 1 :]:
-            self._of.pop(future.key, None)
-            future.release()
-        del line.pending[under_way + 1 :]
-
     def _tell_to_stop(self) -> None:
-        """Have the segments that are being drawn end with the next draw."""
-        keys = {future.key for line in self._lines for future in line.pending}
-        if self._client.status != "running":
-            return
-        # an idle worker would import PyMC for that
-        drawing = [w for w, theirs in self._client.processing().items() if keys & set(theirs)]
-        if drawing:
-            self._client.run(tasks.stop, list(keys), workers=drawing, on_error="ignore")
+        """Have the segments that are being drawn end with the next draw.
+
+        Those that were submitted ahead, too: one may have begun by now, on any worker.
+        """
+        keys = [future.key for line in self._lines for future in line.pending]
+        if self._client.status == "running":
+            self._client.run(stop, keys, on_error="ignore")
 
     def _release(self) -> None:
         """Let go of everything. What nobody else wants is dropped, running tasks included.

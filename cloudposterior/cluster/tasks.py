@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import traceback
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from cloudposterior.cluster.stopping import is_stopped
 from cloudposterior.cluster.versions import check_versions
 from cloudposterior.errors import ChainError, ClusterError, ShippingError
 from cloudposterior.events import TOPIC, ChainReport, Event, Phase, to_message
 from cloudposterior.samplers.protocol import Budget, Run, Sampler, Segment, State, Tally
 from cloudposterior.samplers.surroundings import one_thread
 
-__all__ = ["advance", "choose_seed", "join_parts", "same", "start", "stop", "with_arguments"]
-
-_MOST_STOPPED = 100_000
-_lock = threading.Lock()
-_stopped: OrderedDict[str, None] = OrderedDict()
+__all__ = ["advance", "choose_seed", "join_parts", "same", "start", "with_arguments"]
 
 
 def same(value: Any) -> Any:
@@ -80,7 +76,7 @@ def advance(
     state = before[0] if isinstance(before, tuple) else before
     if state.finished:
         return state, []
-    stopped = _is_stopped(_current_key())
+    stopped = partial(is_stopped, _current_key())
     if stopped():
         return state, []
     tell = _teller(run.key)
@@ -118,21 +114,6 @@ def _reporter(tell: Callable[[Event], None]) -> Callable[[int, int, int, int, Ta
 def _phases(tell: Callable[[Event], None]) -> Callable[[int, str], None]:
     worker = _current_worker()
     return lambda chain, name: tell(Phase(name, chain, worker))
-
-
-def stop(keys: Iterable[str]) -> None:
-    """End the segments that these tasks draw, or will draw, on this worker at once.
-
-    A task that ends early is none the worse: the chain can go on from there.
-    """
-    with _lock:
-        _stopped.update(dict.fromkeys(keys))
-        while len(_stopped) > _MOST_STOPPED:
-            _stopped.popitem(last=False)
-
-
-def _is_stopped(key: str) -> Callable[[], bool]:
-    return lambda: key in _stopped
 
 
 def _current_key() -> str:

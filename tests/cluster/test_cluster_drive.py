@@ -117,24 +117,6 @@ def test_worker_of_another_version_draws_nothing(two_workers: Client) -> None:
     assert not taken.segments
 
 
-def test_only_workers_that_draw_are_told_to_stop(
-    two_workers: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[list[str]] = []
-    own = Client.run
-
-    def run(self: Client, *args: Any, **kwargs: Any) -> Any:
-        told.append(list(kwargs["workers"]))
-        return own(self, *args, **kwargs)
-
-    monkeypatch.setattr(Client, "run", run)
-    taken = Taken()
-    sampler = Counting(total=100_000, seconds=0.002)
-    drive(two_workers, sampler).draw([(0,)], taken, watch=lambda: len(taken.segments[0]) > 1)
-    ((only,),) = told
-    assert only in two_workers.scheduler_info()["workers"]
-
-
 def test_state_that_cannot_travel_ends_its_chain_by_name(two_workers: Client) -> None:
     with pytest.raises(ChainError, match="(?s)chain 0 failed on a worker: TypeError.*pickle"):
         drive(two_workers, Unpicklable()).draw([(0,)], Taken())

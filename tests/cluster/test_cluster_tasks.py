@@ -10,7 +10,7 @@ import pytest
 from distributed import Client
 from threadpoolctl import threadpool_info
 
-from cloudposterior.cluster import tasks
+from cloudposterior.cluster import stopping, tasks
 from cloudposterior.cluster.drive import Drive
 from cloudposterior.errors import ChainError
 from cloudposterior.samplers.protocol import Segment, State
@@ -39,11 +39,11 @@ def test_task_is_held_to_one_thread(two_workers: Client) -> None:
 
 def test_segment_that_was_told_to_stop_beforehand_draws_nothing() -> None:
     state = State((0,), 0, 30)
-    tasks.stop([""])  # the key of what runs in no task
+    stopping.stop([""])  # the key of what runs in no task
     try:
         assert tasks.advance(Counting(), b"", run_of("stopped"), state, 1.0) == (state, [])
     finally:
-        tasks._stopped.clear()
+        stopping._stopped.clear()
 
 
 def test_finished_chain_draws_nothing() -> None:
