@@ -357,15 +357,14 @@ def _chain_data(rows: tuple[Row, ...]) -> dict[str, list[Any]]:
     }
 
 
-def _parameter_data(found: Diagnosis | None) -> dict[str, Any]:
+def _parameter_data(found: Diagnosis | None) -> dict[str, list[Any]]:
     if found is None:
         return {name: [] for name in _PARAMETER_COLUMNS}
     names = [name for name in _PARAMETER_COLUMNS if name not in ("name", "enough")]
     return {
         "name": list(found.names),
-        # as arrays, which Bokeh sends as they are
-        **{name: np.array(getattr(found, name), float) for name in names},
-        "enough": np.full(len(found.names), float(ESS_LIMIT * len(found.chains))),
+        **{name: list(getattr(found, name)) for name in names},
+        "enough": [ESS_LIMIT * len(found.chains)] * len(found.names),
     }
 
 
