@@ -39,6 +39,9 @@ _AHEAD = 2
 
 _GATHERED_BYTES = 32 * 2**20
 """What is gathered at once; it lies beside the arrays that it goes into."""
+_SMALLEST_BYTES = 2**20
+"""A smaller result counts as one of this size."""
+
 _LOOK_UP_S = 0.1
 
 
@@ -93,9 +96,8 @@ class Drive:
         self._name = name
         self._run_key = run.key
         self._lines: list[_Line] = []
-        # of the results so far; the first is gathered alone
-        self._largest = _GATHERED_BYTES
-        self._measured = False
+        # of the results so far, in bytes; none came in yet
+        self._largest = 0
         self._of: dict[str, _Line] = {}
         self._direct = reaches_workers(client)
         first = parse_timedelta(dask.config.get("cloudposterior.cluster.first-segment"))
@@ -282,7 +284,8 @@ class Drive:
         In the place of a result that cannot be had any more is the error that says why.
         """
         while done:
-            many = max(1, _GATHERED_BYTES // self._largest)
+            # the first alone, since nobody knows how large it is
+            many = max(1, _GATHERED_BYTES // self._largest) if self._largest else 1
             now, done = done[:many], done[many:]
             try:
                 results = self._client.gather(now, direct=self._direct)
@@ -303,8 +306,7 @@ class Drive:
         if isinstance(result, Exception):
             return
         size = sum(_bytes_of(segment) for segment in result[1])
-        self._largest = max(self._largest, size, 1) if self._measured else max(size, 2**20)
-        self._measured = True
+        self._largest = max(self._largest, size, _SMALLEST_BYTES)
 
     def _go_back(self, line: _Line) -> None:
         """Go on from the last draw that came in.

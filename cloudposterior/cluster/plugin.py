@@ -22,9 +22,7 @@ from cloudposterior.progress.board import Board
 if TYPE_CHECKING:
     from distributed import Scheduler, Worker
 
-__all__ = ["NAME", "KeepInterrupts", "PosteriorPlugin"]
-
-NAME = "cloudposterior"
+__all__ = ["KeepInterrupts", "PosteriorPlugin"]
 
 
 class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
@@ -40,7 +38,7 @@ class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
         Why there is none; empty where nobody misses it, as without a dashboard.
     """
 
-    name = NAME
+    name = "cloudposterior"
     idempotent = True
 
     def __init__(self) -> None:
