@@ -42,6 +42,9 @@ class Filling:
         """Give the state before the first segment."""
         return State(chains, 0, SEGMENTS, bytes(9_000))
 
+    def prepare(self, model: bytes, run: Run) -> None:
+        """Compile nothing."""
+
     def advance(
         self, model: bytes, run: Run, state: State, budget: Budget
     ) -> tuple[State, list[Segment]]:

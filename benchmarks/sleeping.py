@@ -38,6 +38,9 @@ class Sleeping:
         """Give the state before the first segment."""
         return State(chains, 0, self.segments, bytes(self.state_bytes))
 
+    def prepare(self, model: bytes, run: Run) -> None:
+        """Compile nothing."""
+
     def advance(
         self, model: bytes, run: Run, state: State, budget: Budget
     ) -> tuple[State, list[Segment]]:

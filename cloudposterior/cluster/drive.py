@@ -1,30 +1,39 @@
-"""From chains to futures and back: submit, gather, stop.
+"""From chains to futures and back: submit, gather, stop, go on elsewhere.
 
 A chain is a line of tasks, ``start -> advance -> advance -> ...``. Two of them are always under
 way, so that a worker never waits for the client; each that ends hands its draws over and makes
 place for the next. Nothing but keys passes through the scheduler.
+
+Draws and states that came in are the client's. When a worker dies, its chains go on elsewhere from
+the last state that the client has: Dask alone would draw them again from their start.
 """
 
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import dask.config
 from dask.utils import parse_timedelta
 
 from cloudposterior.cluster import tasks
-from cloudposterior.cluster.reach import reaches_workers
-from cloudposterior.cluster.stopping import stop
-from cloudposterior.errors import (
-    ChainError,
-    CloudPosteriorError,
-    ClusterError,
-    ClusterWarning,
-    tell,
+from cloudposterior.cluster.gathering import Gathering
+from cloudposterior.cluster.line import (
+    MOST_DEATHS,
+    MOST_DEATHS_COMPILING,
+    Line,
+    as_chain_error,
+    killed,
+    lost,
+    words,
 )
+from cloudposterior.cluster.stopping import stop
+from cloudposterior.errors import ClusterWarning, tell
+from cloudposterior.events import Event, Phase, TaskBegun, WorkerLost
 from cloudposterior.samplers.protocol import Run, Sampler, Segment, State
 
 if TYPE_CHECKING:
@@ -36,39 +45,17 @@ _PART_BYTES = 8 * 2**20
 """A graph of more is warned about by Dask, and a scheduler takes many small messages better."""
 
 _AHEAD = 2
-
-_GATHERED_BYTES = 32 * 2**20
-"""What is gathered at once; it lies beside the arrays that it goes into."""
-_SMALLEST_BYTES = 2**20
-"""A smaller result counts as one of this size."""
-
 _LOOK_UP_S = 0.1
 
+_SEGMENT_AFTER_A_LOSS_S = 1.0
+"""Where one worker died another may, and what it drew since its last segment goes with it."""
 
-@dataclass(eq=False)
-class _Line:
-    """The tasks of a chain, or of chains that advance together."""
+_Chains = tuple[int, ...]
+_Take = Callable[[Segment, State], None]
 
-    chains: tuple[int, ...]
-    # the first chains first, as PyMC draws them
-    priority: int
-    begun: Future
-    # what the next task goes on from
-    last: Future | State
-    segments: int = 0
-    # part of the keys, where a line did not begin with the first draw
-    origin: str = ""
-    pending: list[Future] = field(default_factory=list)
-    state: State | None = None
-    error: Exception | None = None
 
-    @property
-    def drawn(self) -> int:
-        return 0 if self.state is None else self.state.drawn
-
-    @property
-    def ended(self) -> bool:
-        return self.error is not None or (self.state is not None and self.state.finished)
+def _nobody(*_: object) -> None:
+    pass
 
 
 class Drive:
@@ -86,20 +73,37 @@ class Drive:
         What the chains share.
     name : str
         What the tasks are called on the dashboard, e.g. ``"radon-sample"``.
+    told : callable
+        Called with what happens to a chain that its worker cannot tell.
+    memory_of : callable
+        Called with the address of a worker that has gone; says in words what memory it used.
     """
 
     def __init__(
-        self, client: Client, sampler: Sampler, model: bytes, run: Run, *, name: str
+        self,
+        client: Client,
+        sampler: Sampler,
+        model: bytes,
+        run: Run,
+        *,
+        name: str,
+        told: Callable[[Event], None] = _nobody,
+        memory_of: Callable[[str], str] = lambda worker: "",
     ) -> None:
         self._client = client
         self._sampler = sampler
         self._name = name
         self._run_key = run.key
-        self._lines: list[_Line] = []
-        # of the results so far, in bytes; none came in yet
-        self._largest = 0
-        self._of: dict[str, _Line] = {}
-        self._direct = reaches_workers(client)
+        self._told = told
+        self._memory_of = memory_of
+        self._lines: list[Line] = []
+        self._of: dict[str, Line] = {}
+        self._again: list[Future] = []
+        self._losses: deque[WorkerLost] = deque()
+        # by task, the worker that draws it; and workers that have drawn, which need not compile
+        self._drawing: dict[str, str] = {}
+        self._drew: set[str] = set()
+        self._gathering = Gathering(client)
         first = parse_timedelta(dask.config.get("cloudposterior.cluster.first-segment"))
         self._first_s = float(first)
         self._segment_s = float(parse_timedelta(dask.config.get("cloudposterior.cluster.segment")))
@@ -122,18 +126,26 @@ class Drive:
         return self._client.submit(tasks.join_parts, *parts, key=key, pure=False)
 
     @property
-    def failed(self) -> dict[tuple[int, ...], Exception]:
+    def failed(self) -> dict[_Chains, Exception]:
         """The error of each group of chains that failed so far."""
         return {line.chains: line.error for line in self._lines if line.error is not None}
 
+    def hear(self, event: Event) -> None:
+        """Take in what is told of tasks and workers; called in any thread."""
+        if isinstance(event, TaskBegun):
+            self._drawing[event.key] = event.worker
+        elif isinstance(event, WorkerLost):
+            self._losses.append(event)
+
     def draw(
         self,
-        groups: Iterable[tuple[int, ...]],
-        take: Callable[[Segment, State], None],
+        groups: Iterable[_Chains],
+        take: _Take,
         *,
         watch: Callable[[], bool] = lambda: False,
         go_on: bool = False,
-    ) -> dict[tuple[int, ...], Exception]:
+        states: Mapping[int, State] | None = None,
+    ) -> dict[_Chains, Exception]:
         """Draw chains to their end, or until they are stopped.
 
         Parameters
@@ -143,10 +155,11 @@ class Drive:
         take : callable
             Called with each segment and the state at its end, chain by chain in order.
         watch : callable
-            Called some ten times a second while there is nothing to take in; once it says True
-            the chains end with the next draw.
+            Called some ten times a second; once it says True the chains end with the next draw.
         go_on : bool
             Whether the other chains go on when one fails.
+        states : mapping of int to State, optional
+            Where chains go on from that do not begin with the first draw.
 
         Returns
         -------
@@ -159,33 +172,9 @@ class Drive:
             What a chain failed with, unless `go_on`; and whatever `take` raises. The chains are
             stopped then. An interrupt also takes in what was drawn before it is raised.
         """
-        from distributed import as_completed
-
         try:
-            workers = _running(self._client)
-            for number, chains in enumerate(groups):
-                # left to itself, Dask prefers the one that holds the model already
-                where = workers[number % len(workers)] if workers else None
-                self._begin(chains, -number, where)
-            completed = as_completed(
-                # no name for the list: it would hold the first draws of all chains
-                [future for line in self._lines for future in line.pending],
-                loop=self._client.loop,
-            )
-            for batch in _batches(completed, watch):
-                # looked at once: it may change at any time
-                states = [(future, future.status) for future in batch]
-                # what was lost before it was gathered is made again
-                completed.update([f for f, status in states if status in ("lost", "pending")])
-                for line in self._take(states, take):
-                    if line.error is not None and not go_on:
-                        raise line.error
-                    if line.ended:
-                        # those that were submitted ahead find a finished chain
-                        self._forget(line)
-                    else:
-                        completed.update(self._fill_up(line))
-            if completed.is_empty():
+            self._begin(groups, states or {})
+            if self._drawn_to_the_end(take, watch, go_on):
                 self._check_ended()
             else:
                 self._stop(take)
@@ -202,29 +191,58 @@ class Drive:
             self._release()
         return self.failed
 
-    def _begin(self, chains: tuple[int, ...], priority: int, worker: str | None) -> None:
-        key = f"{self._name}-{_words(chains)}-start-{self._run_key}"
-        begun = self._client.submit(
+    def _begin(self, groups: Iterable[_Chains], states: Mapping[int, State]) -> None:
+        workers = _running(self._client)
+        for number, chains in enumerate(groups):
+            line = Line(chains, -number, state=states.get(chains[0]))
+            self._lines.append(line)
+            # left to itself, Dask prefers the one that holds the model already
+            where = workers[number % len(workers)] if workers else None
+            if line.resumable:
+                self._go_on_from_state(line)
+            else:
+                self._start(line, where)
+            self._fill_up(line)
+
+    def _start(self, line: Line, worker: str | None) -> None:
+        line.begun = line.last = self._client.submit(
             tasks.start,
             self._sampler,
             self._model,
             self._run,
-            chains,
+            line.chains,
             workers=worker,
             allow_other_workers=worker is not None,
-            key=key,
-            priority=priority,
+            key=f"{self._name}-{words(line.chains)}-start-{self._run_key}",
+            priority=line.priority,
             pure=False,
         )
-        line = _Line(chains, priority, begun, begun)
-        self._lines.append(line)
-        self._fill_up(line)
 
-    def _fill_up(self, line: _Line) -> list[Future]:
+    def _go_on_from_state(self, line: Line) -> None:
+        """Let the next task of a line begin with the state that is here.
+
+        How long a segment gets is a matter of time, so those that are drawn again may end
+        elsewhere than they did, and each way to go on has keys of its own.
+        """
+        line.release()
+        for key in [key for key, of in self._of.items() if of is line]:
+            del self._of[key]
+        line.begun = None
+        line.bound = min(self._drew, key=self._busy, default="")
+        line.origin = f"-from {line.drawn}"
+        key = (
+            f"{self._name}-{words(line.chains)}-{line.segments}{line.origin}-state-{self._run_key}"
+        )
+        line.last = self._send(cloudpickle.dumps(line.state), key)
+
+    def _busy(self, worker: str) -> int:
+        return sum(line.bound == worker for line in self._lines)
+
+    def _fill_up(self, line: Line) -> list[Future]:
         return [self._advance(line) for _ in range(_AHEAD - len(line.pending))]
 
-    def _advance(self, line: _Line) -> Future:
-        key = f"{self._name}-{_words(line.chains)}-{line.segments}{line.origin}-{self._run_key}"
+    def _advance(self, line: Line) -> Future:
+        key = f"{self._name}-{words(line.chains)}-{line.segments}{line.origin}-{self._run_key}"
         seconds = self._segment_s if line.segments else self._first_s
         future = self._client.submit(
             tasks.advance,
@@ -233,6 +251,8 @@ class Drive:
             self._run,
             line.last,
             seconds,
+            # one that has to compile first may be lost before it has drawn anything
+            workers=[line.bound] if line.bound and not line.pending else None,
             key=key,
             priority=line.priority,
             pure=False,
@@ -243,16 +263,48 @@ class Drive:
         self._of[future.key] = line
         return future
 
-    def _take(
-        self, states: list[tuple[Future, str]], take: Callable[[Segment, State], None]
-    ) -> list[_Line]:
+    def _drawn_to_the_end(self, take: _Take, watch: Callable[[], bool], go_on: bool) -> bool:
+        """Take in what is drawn; say whether all of it came in, or `watch` ended it."""
+        from distributed import as_completed
+
+        completed = as_completed(
+            # no name for the list: it would hold the first draws of all chains
+            [future for line in self._lines for future in line.pending],
+            loop=self._client.loop,
+        )
+        while not completed.is_empty():
+            if watch():
+                return False
+            moved = self._go_on_elsewhere()
+            # looked at once: it may change at any time
+            states = [(future, future.status) for future in _batch(completed, wait=not moved)]
+            moved += self._take(states, take)
+            # what was lost before it was gathered is made again
+            completed.update(self._again)
+            self._again.clear()
+            for line in moved:
+                if line.error is not None and not go_on:
+                    raise line.error
+                if line.ended:
+                    # those that were submitted ahead find a finished chain
+                    self._forget(line)
+                else:
+                    completed.update(self._fill_up(line))
+        return True
+
+    def _take(self, states: list[tuple[Future, str]], take: _Take) -> list[Line]:
         """Hand on what futures hold; give the lines that may need a next task, one each time."""
         done = [f for f, status in states if status == "finished" and f.key in self._of]
         moved = []
         for future, status in states:
             if status in ("error", "cancelled"):
                 moved += self._fail(future, _error(future))
-        for future, result in self._gathered(done):
+            elif status != "finished":
+                self._again.append(future)
+        for future, result in self._gathering.results(done):
+            if result is None:
+                self._again.append(future)
+                continue
             if isinstance(result, Exception):
                 moved += self._fail(future, result)
                 continue
@@ -261,65 +313,80 @@ class Drive:
                 continue
             state, segments = result
             line.pending.remove(future)
+            line.gathered, line.bound = future.key, ""
+            self._drew.update(filter(None, [self._drawing.pop(future.key, "")]))
             moved.append(line)
             if (segments[0].first if segments else state.drawn) > line.drawn:
+                # drawn again by Dask, from further back, with other ends
                 self._go_back(line)
                 continue
-            if state.drawn >= line.drawn:
-                line.state = state
+            line.came_to(state)
             for segment in segments:
                 take(segment, state)
         return moved
 
-    def _fail(self, future: Future, error: BaseException | None) -> list[_Line]:
+    def _fail(self, future: Future, error: BaseException | None) -> list[Line]:
         line = self._of.pop(future.key, None)
         if line is None or line.ended:
             return []
-        line.error = _as_chain_error(line.chains, error)
+        line.error = as_chain_error(line.chains, error)
         return [line]
 
-    def _gathered(self, done: list[Future]) -> Iterator[tuple[Future, Any]]:
-        """Gather results, as many at once as fit; a call for each would be a way there and back.
+    def _go_on_elsewhere(self) -> list[Line]:
+        """See to the chains whose workers have gone; give those that need tasks."""
+        moved = []
+        while self._losses:
+            loss = self._losses.popleft()
+            self._drew.discard(loss.worker)
+            if not loss.expected:
+                self._segment_s = min(self._segment_s, _SEGMENT_AFTER_A_LOSS_S)
+            hit = [line for line in self._lines if not line.ended and _is_hit(line, loss)]
+            self._blame(hit, loss)
+            for line in hit:
+                self._see_to(line, loss)
+            moved += hit
+        return moved
 
-        In the place of a result that cannot be had any more is the error that says why.
+    def _blame(self, hit: list[Line], loss: WorkerLost) -> None:
+        """Note of which chains a worker may have died.
+
+        They are those that it drew. Where it had not got so far, it died while it compiled, which
+        is the same for all chains: no matter, if others could.
         """
-        while done:
-            # the first alone, since nobody knows how large it is
-            many = max(1, _GATHERED_BYTES // self._largest) if self._largest else 1
-            now, done = done[:many], done[many:]
-            try:
-                results = self._client.gather(now, direct=self._direct)
-            except Exception:  # noqa: BLE001  (asked again, one by one, to learn whose it is)
-                results = [self._gathered_alone(future) for future in now]
-            for place, future in enumerate(now):
-                result, results[place] = results[place], None
-                self._measure(result)
-                yield future, result
-
-    def _gathered_alone(self, future: Future) -> Any:
-        try:
-            return self._client.gather(future, direct=self._direct)
-        except Exception as error:  # noqa: BLE001  (it ends its chain, which says it)
-            return error
-
-    def _measure(self, result: Any) -> None:
-        if isinstance(result, Exception):
+        there = set(loss.drawing)
+        drawn = there & self._drawing.keys()
+        for key in drawn:
+            del self._drawing[key]
+        if loss.expected:
             return
-        size = sum(_bytes_of(segment) for segment in result[1])
-        self._largest = max(self._largest, size, _SMALLEST_BYTES)
+        for line in hit:
+            if line.keys & drawn:
+                line.deaths.append(loss.worker)
+            elif line.keys & there and not drawn:
+                line.unbegun.append(loss.worker)
 
-    def _go_back(self, line: _Line) -> None:
-        """Go on from the last draw that came in.
+    def _see_to(self, line: Line, loss: WorkerLost) -> None:
+        compiles = bool(self._drew) or any(of.drawn for of in self._lines)
+        most = MOST_DEATHS_COMPILING if compiles else MOST_DEATHS
+        if len(line.deaths) >= MOST_DEATHS or len(line.unbegun) >= most:
+            died = [*line.unbegun, *line.deaths]
+            line.error = killed(line.chains, died, self._memory_of(loss.worker))
+        elif line.resumable:
+            self._go_on_from_state(line)
+        elif line.begun is not None and line.keys & set(loss.drawing):
+            # Dask draws it again, from its seed
+            for chain in line.chains:
+                self._told(Phase("restarting", chain, loss.worker))
 
-        After the loss of a worker Dask draws a chain again, from its start. How long a segment
-        gets is a matter of time, so those that are drawn again may end elsewhere than the ones
-        that came in, and there may be draws between the two that nobody sends.
-        """
+    def _go_back(self, line: Line) -> None:
+        """Go on from the last draw that came in, where Dask has drawn a chain again."""
+        if line.resumable:
+            self._go_on_from_state(line)
+            return
         self._forget(line)
-        line.last = line.begun if line.state is None else line.state
-        line.origin = f"-from {line.drawn}"
+        line.last = line.begun
 
-    def _forget(self, line: _Line) -> None:
+    def _forget(self, line: Line) -> None:
         for future in line.pending:
             self._of.pop(future.key, None)
             future.release()
@@ -328,9 +395,9 @@ class Drive:
     def _check_ended(self) -> None:
         left = [line for line in self._lines if not line.ended]
         if left:
-            raise _lost(", ".join(_words(line.chains) for line in left))
+            raise lost(", ".join(words(line.chains) for line in left))
 
-    def _stop(self, take: Callable[[Segment, State], None]) -> None:
+    def _stop(self, take: _Take) -> None:
         """End the segments that are being drawn, and take in what they drew."""
         from distributed import wait
 
@@ -338,7 +405,7 @@ class Drive:
         running = [
             future
             for line in self._lines
-            if not line.ended and line.begun.status == "finished"
+            if not line.ended and (line.begun is None or line.begun.status == "finished")
             for future in line.pending
         ]
         if not running:
@@ -368,8 +435,7 @@ class Drive:
         `Client.cancel` would cancel what depends on a task, too, whoever wants that.
         """
         for line in self._lines:
-            for future in (line.begun, *line.pending):
-                future.release()
+            line.release()
         for future in (self._model, self._arguments, self._run):
             future.release()
         self._of.clear()
@@ -380,61 +446,22 @@ def _running(client: Client) -> list[str]:
     return sorted(address for address, of in workers.items() if of["status"] == "running")
 
 
-def _bytes_of(segment: Segment) -> int:
-    samples = segment.samples
-    if isinstance(samples, dict):
-        return sum(value.nbytes for value in samples.values())
-    return int(getattr(samples, "nbytes", 0))
+def _is_hit(line: Line, loss: WorkerLost) -> bool:
+    """Tell whether the next draws of a chain were, or need, what went with a worker."""
+    lost_results = {*line.keys, line.gathered} & set(loss.lost)
+    return bool(lost_results or line.keys & set(loss.drawing) or line.bound == loss.worker)
 
 
-def _batches(completed: Any, watch: Callable[[], bool]) -> Iterator[list[Future]]:
-    """Give futures as they end; stop when they all have, or `watch` says so."""
-    while not completed.is_empty():
-        if watch():
-            return
-        batch = completed.next_batch(block=False)
-        if batch:
-            yield batch
-            continue
+def _batch(completed: Any, *, wait: bool) -> list[Future]:
+    """Give the futures that have ended by now; where there are none, wait a little."""
+    batch: list[Future] = completed.next_batch(block=False)
+    if not batch and wait:
         with completed.thread_condition:
             if not completed.has_ready():
                 completed.thread_condition.wait(_LOOK_UP_S)
-
-
-def _words(chains: tuple[int, ...]) -> str:
-    return f"chain {chains[0]}" if len(chains) == 1 else f"chains {chains[0]} to {chains[-1]}"
-
-
-def _lost(what: str) -> ClusterError:
-    return ClusterError(
-        f"the cluster lost {what}: its scheduler was restarted or closed. What was drawn is kept; "
-        "run again"
-    )
+    return batch
 
 
 def _error(future: Future) -> BaseException | None:
     error: BaseException | None = future.exception() if future.status == "error" else None
     return error
-
-
-def _as_chain_error(chains: tuple[int, ...], error: BaseException | None) -> Exception:
-    """Say in an error of ours what ended a chain."""
-    from distributed.client import FutureCancelledError
-    from distributed.scheduler import KilledWorker
-
-    if isinstance(error, CloudPosteriorError):
-        return error
-    if error is None or isinstance(error, FutureCancelledError | CancelledError):
-        return _lost(_words(chains))
-    if isinstance(error, KilledWorker):
-        where = getattr(error.last_worker, "address", "a worker")
-        return ChainError(
-            chains,
-            str(where),
-            f"its worker died, {error.allowed_failures + 1} times; most often for want of memory: "
-            "give workers more (cp.cluster_options tells how much), and look into their logs",
-        )
-    # such as what cannot travel: no task of ours raises it
-    wrapped = ChainError(chains, "a worker", f"{type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped

@@ -107,7 +107,10 @@ def _start(workers: int) -> _Kept:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=":0",
+            # a dashboard without a host listens on all interfaces
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address=None,
             # as for PyMC's own processes: a nanny would end a chain that PyMC lets finish
             memory_limit=0,
             # else a chain that keeps its worker busy, or a heartbeat that is on its way at exit,

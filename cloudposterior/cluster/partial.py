@@ -1,7 +1,10 @@
-"""Chains that were finished in a run that was not: kept until the same request is run again.
+"""What was drawn in a run that has not ended: kept until the same request is run again.
 
-Each is an entry of the cache, under a token made from that of the request. All of them come from
-one seed, also where the request names none: the next run goes on with theirs.
+Draws are written as they come in, now and then, each time what is new, with the state that their
+chain goes on from. So a client that is killed loses what came in since, and whatever else ends a
+run, a dead scheduler or Ctrl-C, loses nothing. Each part is an entry of the cache, under a token
+made from that of the request. All of them come from one seed, also where the request names none:
+the next run goes on with theirs.
 """
 
 from __future__ import annotations
@@ -11,37 +14,44 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import dask.config
 from dask.base import tokenize
+from dask.utils import parse_timedelta
 from xarray import DataTree
 
-from cloudposterior.cache import Cache, Entry, Record
+from cloudposterior.cache import Cache, Entry, MemoryCache, Record
 from cloudposterior.cache.protocol import PART_OF
 from cloudposterior.errors import CacheWarning, tell
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.seed import recorded_seed
+from cloudposterior.samplers.protocol import State
 
-__all__ = ["FinishedChains", "finished_chains"]
+__all__ = ["Parts", "parts_of"]
 
 _log = logging.getLogger("pymc")
+
+_SHARE = 0.05
+"""Of the time of a run, at most, is spent on writing parts while it lasts."""
 
 
 class _Join(Protocol):
     """Where the chains of a run come together."""
 
-    def chain(self, number: int) -> DataTree | None: ...
+    def drawn(self, chain: int) -> int: ...
 
-    def add_chain(self, number: int, tree: DataTree) -> None: ...
+    def is_whole(self, chain: int) -> bool: ...
+
+    def part(self, chain: int, first: int) -> DataTree | None: ...
+
+    def add_part(self, chain: int, tree: DataTree) -> State | None: ...
 
 
-def finished_chains(
-    call: SampleCall, request: Request | None, cache: Cache | None
-) -> FinishedChains:
-    """Open the place in a cache where the finished chains of a request are kept.
+def parts_of(call: SampleCall, request: Request | None, cache: Cache | None) -> Parts:
+    """Open the place in a cache where the draws of a request are kept until it is answered.
 
     Nothing is kept there of a call that asks for more than draws and numbers: whose callback or
     trace wants to see each draw, or whose result holds the warnings of NUTS, which no file does.
@@ -61,14 +71,13 @@ def finished_chains(
     )
     if request is None or wants_more:
         cache = None
-    return FinishedChains(cache, request, call.chains, quiet=call.quiet)
+    return Parts(cache, request, call.chains, quiet=call.quiet)
 
 
-@dataclass
-class FinishedChains:
-    """The chains of one request that are finished, while its result is not.
+class Parts:
+    """The draws of one request, while its result is not there.
 
-    Attributes
+    Parameters
     ----------
     cache : Cache or None
         Where they are kept; None for nowhere.
@@ -78,79 +87,101 @@ class FinishedChains:
         How many chains the request has.
     quiet : bool
         Whether nothing is logged.
+
+    Attributes
+    ----------
+    states : dict of int to State
+        By chain, where those go on from of which the first draws were found.
+    whole : list of int
+        The chains of which all draws were found.
     """
 
-    cache: Cache | None
-    request: Request | None
-    chains: int
-    quiet: bool = False
-    _taken: set[int] = field(default_factory=set)
+    def __init__(
+        self, cache: Cache | None, request: Request | None, chains: int, *, quiet: bool = False
+    ) -> None:
+        self._cache = cache
+        self._request = request
+        self._chains = chains
+        self._quiet = quiet
+        self._count = [0] * chains
+        self._until = [0] * chains
+        self.states: dict[int, State] = {}
+        self.whole: list[int] = []
+        every = dask.config.get("cloudposterior.cluster.keep-every")
+        self._every_s = float(parse_timedelta(every))
+        self._began = time.perf_counter()
+        self._next = self._began + self._every_s
 
-    def find(self, seed: Any) -> tuple[Any, dict[int, DataTree]]:
-        """Look up the chains that an earlier run has left.
+    def find(self, seed: Any) -> tuple[Any, dict[int, list[DataTree]]]:
+        """Look up what an earlier run has left.
 
         Parameters
         ----------
         seed : Any
-            The seed of the call; None takes that of the chains.
+            The seed of the call; None takes that of the draws.
 
         Returns
         -------
         seed
-            The seed to draw the other chains with; None where the call has none and there are no
-            chains.
-        dict of int to xarray.DataTree
-            The chains by number.
+            The seed to draw with; None where the call has none and nothing was found.
+        dict of int to list of xarray.DataTree
+            The parts of each chain, in order.
         """
         wanted = _as_stored(recorded_seed(seed))
-        found: dict[int, DataTree] = {}
-        for chain in range(self.chains):
-            kept = self._get(chain)
-            if kept is None:
-                continue
-            tree, entry = kept
-            if wanted is None and type(entry.record.random_seed) is int:
-                seed = wanted = entry.record.random_seed
-            if wanted is not None and entry.record.random_seed == wanted:
-                found[chain] = tree
+        found: dict[int, list[DataTree]] = {}
+        for chain in range(self._chains):
+            while (kept := self._get(chain, len(found.get(chain, ())))) is not None:
+                tree, entry = kept
+                if wanted is None and type(entry.record.random_seed) is int:
+                    seed = wanted = entry.record.random_seed
+                if wanted is None or entry.record.random_seed != wanted:
+                    break
+                found.setdefault(chain, []).append(tree)
         return seed, found
 
-    def _get(self, chain: int) -> tuple[DataTree, Entry] | None:
-        if self.cache is not None:
-            with _told("reading a finished chain"):
-                return self.cache.get(self._token(chain), **self._names(chain))
+    def _get(self, chain: int, number: int) -> tuple[DataTree, Entry] | None:
+        if self._cache is not None:
+            with _told("reading the draws of an earlier run"):
+                return self._cache.get(self._token(chain, number), **self._names(chain, number))
         return None
 
-    def add_to(self, join: _Join, found: dict[int, DataTree]) -> None:
-        """Put the chains that were found where those that are drawn will come.
+    def add_to(self, join: _Join, found: dict[int, list[DataTree]]) -> None:
+        """Put the draws that were found where those that are drawn will come.
 
         Parameters
         ----------
         join : PyMCJoin or WholeJoin
             Where the chains come together.
-        found : dict of int to xarray.DataTree
-            The chains by number; empty afterwards, so that none is held twice.
+        found : dict of int to list of xarray.DataTree
+            By chain; empty afterwards, so that no draw is held twice.
         """
         for chain in sorted(found):
-            with _told("using a finished chain"):
-                join.add_chain(chain, found.pop(chain))
-                self._taken.add(chain)
-        if self._taken and not self.quiet:
-            _log.info("%s of an earlier run taken from the cache", _counted(len(self._taken)))
+            parts = found.pop(chain)
+            with _told("using the draws of an earlier run"):
+                while parts:
+                    self._add(join, chain, parts.pop(0))
+        if any(self._until) and not self._quiet:
+            _log.info("%s of an earlier run taken from the cache", self._counted())
 
-    @property
-    def taken(self) -> list[int]:
-        """The chains that were found and put where they belong."""
-        return sorted(self._taken)
+    def _add(self, join: _Join, chain: int, tree: DataTree) -> None:
+        state = join.add_part(chain, tree)
+        self._count[chain] += 1
+        self._until[chain] = join.drawn(chain)
+        if state is not None:
+            self.states[chain] = state
+        elif join.is_whole(chain):
+            self.states.pop(chain, None)
+            self.whole.append(chain)
 
     @property
     def missing(self) -> list[int]:
-        """The chains that are to be drawn."""
-        return [chain for chain in range(self.chains) if chain not in self._taken]
+        """The chains that are to be drawn, or to be drawn further."""
+        return [chain for chain in range(self._chains) if chain not in self.whole]
 
-    @contextmanager
-    def kept_from(self, join: _Join, seed: Any) -> Iterator[None]:
-        """Keep the finished chains of a run that ends without its result, however it ends.
+    def look(self, join: _Join, seed: Any) -> None:
+        """Keep what has come in, if that is due.
+
+        Not in memory, which would be lost with the client.
 
         Parameters
         ----------
@@ -159,74 +190,97 @@ class FinishedChains:
         seed : Any
             The seed of the run, as it is recorded.
         """
-        began = time.perf_counter()
+        now = time.perf_counter()
+        if now < self._next or isinstance(self._cache, MemoryCache):
+            return
+        self._keep(join, seed)
+        took = time.perf_counter() - now
+        self._next = now + took + max(self._every_s, took / _SHARE)
+
+    @contextmanager
+    def kept_from(self, join: _Join, seed: Any) -> Iterator[None]:
+        """Keep what came in of a run that ends without its result, however it ends.
+
+        Parameters
+        ----------
+        join : PyMCJoin or WholeJoin
+            Where the chains come together.
+        seed : Any
+            The seed of the run, as it is recorded.
+        """
         try:
             yield
         except BaseException as error:
-            kept = self._keep(join, seed, began)
+            kept = self._keep(join, seed)
             if kept:
                 error.add_note(kept)
             raise
-        kept = self._keep(join, seed, began, unless_all=True)
-        if kept and not self.quiet:
-            _log.info("%s", kept)
+        if not all(join.is_whole(chain) for chain in range(self._chains)):
+            kept = self._keep(join, seed)
+            if kept and not self._quiet:
+                _log.info("%s", kept)
 
-    def _keep(self, join: _Join, seed: Any, began: float, *, unless_all: bool = False) -> str:
-        """Keep the chains that are finished; say how many are kept now, or nothing if none is."""
-        if self.cache is None:
+    def _keep(self, join: _Join, seed: Any) -> str:
+        """Keep what is new; say what is kept now, or nothing if nothing is."""
+        if self._cache is None:
             return ""
-        count = len(self._taken)
-        with _told("keeping the finished chains", _EVEN_WHEN_INTERRUPTED):
-            finished = {c: tree for c in self.missing if (tree := join.chain(c)) is not None}
-            if unless_all and len(finished) == len(self.missing):
-                return ""
-            for chain, tree in finished.items():
-                self.cache.put(tree, self._record(chain, seed, time.perf_counter() - began))
-                count += 1
-        if not count:
+        with _told("keeping what was drawn", _EVEN_WHEN_INTERRUPTED):
+            for chain in range(self._chains):
+                tree = join.part(chain, self._until[chain])
+                if tree is None:
+                    continue
+                self._cache.put(tree, self._record(chain, seed))
+                self._count[chain] += 1
+                self._until[chain] = join.drawn(chain)
+        if not any(self._until):
             return ""
-        verb = "is" if count == 1 else "are"
-        return (
-            f"{_counted(count)} {verb} kept in the cache; the same call draws only the missing ones"
-        )
+        return f"{self._counted()} are kept in the cache; the same call draws only what is missing"
 
-    def _record(self, chain: int, seed: Any, elapsed_s: float) -> Record:
-        assert self.request is not None
+    def _counted(self) -> str:
+        chains = sum(map(bool, self._until))
+        return f"{sum(self._until)} draws of {chains} chain{'' if chains == 1 else 's'}"
+
+    def _record(self, chain: int, seed: Any) -> Record:
+        assert self._request is not None
+        number = self._count[chain]
+        part = {PART_OF: self._request.token, "chain": chain, "part": number}
         return Record(
-            token=self._token(chain),
-            **self._names(chain),
-            manifest={**self.request.manifest(), PART_OF: self.request.token, "chain": chain},
-            versions=dict(self.request.versions),
+            token=self._token(chain, number),
+            **self._names(chain, number),
+            manifest={**self._request.manifest(), **part},
+            versions=dict(self._request.versions),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            elapsed_s=elapsed_s,
+            elapsed_s=time.perf_counter() - self._began,
             random_seed=seed,
         )
 
     def forget(self) -> None:
         """Discard all that is kept, from a cache that can; the whole result is there now."""
-        discard = getattr(self.cache, "discard", None)
+        discard = getattr(self._cache, "discard", None)
         if discard is None:
             return
-        with _told("discarding the finished chains", _EVEN_WHEN_INTERRUPTED):
-            for chain in range(self.chains):
-                discard(self._token(chain), **self._names(chain))
+        with _told("discarding the draws of earlier runs", _EVEN_WHEN_INTERRUPTED):
+            for chain in range(self._chains):
+                number = 0
+                # what an earlier run has left may go on after what is known of this one
+                while discard(self._token(chain, number), **self._names(chain, number)):
+                    number += 1
 
-    def _token(self, chain: int) -> str:
-        assert self.request is not None
-        token: str = tokenize(self.request.token, "chain", chain)
+    def _token(self, chain: int, number: int) -> str:
+        assert self._request is not None
+        token: str = tokenize(self._request.token, "chain", chain, "part", number)
         return token
 
-    def _names(self, chain: int) -> dict[str, str]:
-        assert self.request is not None
-        return {"model": self.request.model_name, "label": f"{self.request.label}_chain{chain}"}
+    def _names(self, chain: int, number: int) -> dict[str, str]:
+        assert self._request is not None
+        return {
+            "model": self._request.model_name,
+            "label": f"{self._request.label}_chain{chain}_part{number}",
+        }
 
 
 def _as_stored(seed: Any) -> Any:
     return json.loads(json.dumps(seed))
-
-
-def _counted(chains: int) -> str:
-    return f"{chains} finished chain{'' if chains == 1 else 's'}"
 
 
 _EVEN_WHEN_INTERRUPTED = (Exception, KeyboardInterrupt)
@@ -234,7 +288,7 @@ _EVEN_WHEN_INTERRUPTED = (Exception, KeyboardInterrupt)
 
 @contextmanager
 def _told(doing: str, kinds: tuple[type[BaseException], ...] = (Exception,)) -> Iterator[None]:
-    """Turn what goes wrong into a warning: a result, or another error, outranks these chains."""
+    """Turn what goes wrong into a warning: a result, or another error, outranks these draws."""
     try:
         yield
     except kinds as error:

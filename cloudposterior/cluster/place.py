@@ -6,8 +6,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,13 @@ from cloudposterior.cluster import tasks
 from cloudposterior.cluster.connect import open_client
 from cloudposterior.cluster.drive import Drive
 from cloudposterior.cluster.interrupts import keep_interrupts
-from cloudposterior.cluster.partial import FinishedChains, finished_chains
+from cloudposterior.cluster.losses import tell_losses
+from cloudposterior.cluster.partial import Parts, parts_of
 from cloudposterior.cluster.share import Shared
 from cloudposterior.cluster.versions import versions_here
 from cloudposterior.cluster.workers import Absence, check_workers, wait_for_workers
 from cloudposterior.errors import ClusterWarning, tell
+from cloudposterior.events import Event, TaskBegun, WorkerLost
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.seed import recorded_seed
@@ -127,9 +129,9 @@ class RunOnCluster:
             Its request, from which the tasks have their keys, so that another client that makes
             the same one joins this run. None where nobody made one.
         cache : Cache or None
-            Where chains are kept that are whole when another fails, and taken from.
+            Where draws are kept until there is a result, and taken from.
         fresh : bool
-            Join no run that is under way, and take no chain of an earlier one.
+            Join no run that is under way, and take no draw of an earlier one.
 
         Returns
         -------
@@ -152,10 +154,11 @@ class RunOnCluster:
         wait_for_workers(client, tell=print if not call.quiet else _nobody, watch=view.watch)
         check_workers(client, _PACKAGES)
         keep_interrupts(client)
+        tell_losses(client)
         sent = request.token if request is not None and not fresh else uuid.uuid4().hex
         name = f"{_word(call.model.name or 'model')}-sample"
-        finished = finished_chains(call, request, cache)
-        seed, found = (call.seed, {}) if fresh else finished.find(call.seed)
+        parts = parts_of(call, request, cache)
+        seed, found = (call.seed, {}) if fresh else parts.find(call.seed)
         if seed is None:
             # held to the end, so that who asks for the same run meanwhile finds it
             chosen = client.submit(tasks.choose_seed, key=f"{name}-seed-{sent}", pure=False)
@@ -166,34 +169,49 @@ class RunOnCluster:
         run = _run(call, resolved, packed, tokenize(sent, recorded))
         sampler, join = _sampler(call, resolved)
         _tell_of_start(call, client)
-        finished.add_to(join, found)
-        groups = [tuple(range(run.chains))] if resolved.together else _each(finished.missing)
+        parts.add_to(join, found)
+        chains = [tuple(range(run.chains))] if resolved.together else _each(parts.missing)
+        absence = Absence(client, view.phase)
+        heard = _Heard(view.take)
         # before there is a link that stops it
-        with events_of(client, run.key, view.take):
+        with events_of(client, run.key, heard):
             if self.place.progress:
                 view.share(Shared(client, run.key, view.table.title, run.chains))
-            for chain in finished.taken:
+            for chain in parts.whole:
                 view.tell(join.report_whole(chain))
+            for chain, state in parts.states.items():
+                view.tell(join.report(chain, state))
             view.phase("sending the model")
-            drive = Drive(client, sampler, pack_model(call.model), run, name=name)
-            # chains that talk to each other are worth nothing alone
-            keep = nullcontext() if resolved.together else finished.kept_from(join, recorded)
-            with keep:
-                return self._result(drive, groups, join, run), recorded
+            heard.drive = drive = Drive(
+                client,
+                sampler,
+                pack_model(call.model),
+                run,
+                name=name,
+                told=view.tell,
+                memory_of=absence.memory_of,
+            )
+            drawing = _Drawing(drive, join, chains, parts.states, absence)
+            if resolved.together:
+                # chains that talk to each other are worth nothing alone
+                return self._result(drawing, run), recorded
+            drawing.keep = partial(parts.look, join, recorded)
+            with parts.kept_from(join, recorded):
+                return self._result(drawing, run), recorded
 
     def forget(self, request: Request, cache: Cache) -> None:
-        """Discard the chains that runs which failed have left of a request."""
-        FinishedChains(cache, request, self.call.chains).forget()
+        """Discard what runs that did not end have left of a request."""
+        Parts(cache, request, self.call.chains).forget()
 
-    def _result(self, drive: Drive, groups: list[tuple[int, ...]], join: Any, run: Run) -> Any:
+    def _result(self, drawing: _Drawing, run: Run) -> Any:
         view, began = self.view, time.perf_counter()
         view.phase("compiling")
-        failed = self._draw(drive, groups, join)
+        failed = self._draw(drawing)
         lost = {chain for chains in failed for chain in chains}
         if len(lost) == run.chains:
             raise next(iter(failed.values()))
         view.phase("gathering")
-        result = join.finish(time.perf_counter() - began, without=lost)
+        result = drawing.join.finish(time.perf_counter() - began, without=lost)
         for error in failed.values():
             tell(ClusterWarning, f"{error}; the other chains are returned (keep_chains=True)")
         if is_posterior(result):
@@ -204,23 +222,21 @@ class RunOnCluster:
                 view.go_on()
         return result
 
-    def _draw(
-        self, drive: Drive, groups: list[tuple[int, ...]], join: Any
-    ) -> dict[tuple[int, ...], Exception]:
+    def _draw(self, drawing: _Drawing) -> dict[tuple[int, ...], Exception]:
         """Draw the chains, and show how that goes; give the error of each that failed."""
-        view = self.view
+        view, join, drive = self.view, drawing.join, drawing.drive
         so_far = join.so_far if view.watched else _nothing
-        absence = Absence(self.client, view.phase)
         looking = Looking(so_far, partial(label_of, self.call.model), view.tell)
 
         def take(segment: Segment, state: State) -> None:
-            join.add(segment, state.held)
+            join.add(segment, state)
             view.take(join.report(segment.chain, state))
             view.watch()
 
         def watch() -> bool:
             looking.look()
-            absence.look()
+            drawing.absence.look()
+            drawing.keep()
             # a chain may be one segment, which arrives at its end
             if view.table.phase.name == "compiling" and view.status().drawing:
                 view.phase("sampling")
@@ -230,7 +246,8 @@ class RunOnCluster:
 
         # as PyMC does when it is interrupted: what was drawn is the result
         try:
-            drive.draw(groups, take, watch=watch, go_on=self.place.keep_chains)
+            go_on = self.place.keep_chains
+            drive.draw(drawing.chains, take, watch=watch, go_on=go_on, states=drawing.states)
         except KeyboardInterrupt:
             view.stop()
         if view.stopped and not join.has_draws():
@@ -243,6 +260,48 @@ class RunOnCluster:
 
 def _nothing() -> None:
     """Give no draws to look at, where nobody could see what they are worth."""
+
+
+@dataclass
+class _Drawing:
+    """What it takes to draw the chains of a run.
+
+    Attributes
+    ----------
+    drive : Drive
+        Draws them.
+    join : PyMCJoin or WholeJoin
+        Where they come together.
+    chains : list of tuple of int
+        Those that are to be drawn.
+    states : mapping of int to State
+        Where those go on from of which the first draws are there.
+    absence : Absence
+        Looks after the workers.
+    keep : callable
+        Keeps what came in, now and then.
+    """
+
+    drive: Drive
+    join: Any
+    chains: list[tuple[int, ...]]
+    states: Mapping[int, State]
+    absence: Absence
+    keep: Callable[[], None] = _nothing
+
+
+@dataclass
+class _Heard:
+    """Hands events on: those of tasks to who drives them, all others to who shows them."""
+
+    show: Callable[[Event], None]
+    drive: Drive | None = None
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, TaskBegun | WorkerLost):
+            self.show(event)
+        elif self.drive is not None:
+            self.drive.hear(event)
 
 
 def _view(call: SampleCall, *, silent: bool) -> RunView:

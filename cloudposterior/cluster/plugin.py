@@ -1,4 +1,4 @@
-"""What stays in a scheduler and in workers: the board of all runs, its page, and Ctrl-C.
+"""What stays in a scheduler and in workers: the board of all runs, its page, losses, and Ctrl-C.
 
 Nothing here waits, and nothing imports PyMC.
 """
@@ -9,20 +9,23 @@ import asyncio
 import importlib
 import os
 import platform
+import re
 import signal
 import threading
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
-from cloudposterior.events import TOPIC, StopAsked, from_message, to_message
+from cloudposterior.events import TOPIC, StopAsked, WorkerLost, from_message, to_message
 from cloudposterior.progress.board import Board
 
 if TYPE_CHECKING:
     from distributed import Scheduler, Worker
 
-__all__ = ["KeepInterrupts", "PosteriorPlugin"]
+__all__ = ["KeepInterrupts", "PosteriorPlugin", "TellLosses"]
 
 
 class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
@@ -85,6 +88,42 @@ class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Note that nobody waits any more for what a client wanted."""
         self.board.lose(client)
+
+
+class TellLosses(SchedulerPlugin):  # type: ignore[misc]
+    """Tells the clients of a run when a worker has left that had tasks of it."""
+
+    name = "cloudposterior-losses"
+    idempotent = True
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Know where to tell it."""
+        self._scheduler = scheduler
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Take in what the scheduler logs when it has removed a worker."""
+        if topic != "all" or not isinstance(msg, dict) or msg.get("action") != "remove-worker":
+            return
+        drawing = _by_run(msg["processing-tasks"])
+        lost = _by_run(msg["lost-computed-tasks"])
+        for run in {**drawing, **lost}:
+            event = WorkerLost(
+                msg["worker"], tuple(drawing[run]), tuple(lost[run]), bool(msg["expected"])
+            )
+            self._scheduler.log_event(TOPIC, to_message(run, event))
+
+
+_OF_A_RUN = re.compile(r".*-chains? \d.*-([0-9a-f]{32})")
+
+
+def _by_run(keys: Iterable[Any]) -> defaultdict[str, list[str]]:
+    """Select those of keys that are of chains, by the run that they end with."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        match = _OF_A_RUN.fullmatch(key) if isinstance(key, str) else None
+        if match is not None:
+            found[match[1]].append(key)
+    return found
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
 from cloudposterior.cluster.stopping import is_stopped
 from cloudposterior.cluster.versions import check_versions
 from cloudposterior.errors import ChainError, ClusterError, ShippingError
-from cloudposterior.events import TOPIC, ChainReport, Event, Phase, to_message
+from cloudposterior.events import TOPIC, ChainReport, Event, Phase, TaskBegun, to_message
 from cloudposterior.samplers.protocol import Budget, Run, Sampler, Segment, State, Tally
 from cloudposterior.samplers.surroundings import one_thread
 
@@ -55,7 +56,7 @@ def advance(
     sampler: Sampler,
     model: bytes,
     run: Run,
-    before: State | tuple[State, list[Segment]],
+    before: State | tuple[State, list[Segment]] | bytes,
     seconds: float,
 ) -> tuple[State, list[Segment]]:
     """Draw a segment.
@@ -68,12 +69,12 @@ def advance(
         The model.
     run : Run
         What the chains share.
-    before : State, or tuple of State and list of Segment
-        What the task before gave.
+    before : State, tuple of State and list of Segment, or bytes
+        What the task before gave; or the state to go on from, as the client has pickled it.
     seconds : float
         How long the segment should take.
     """
-    state = before[0] if isinstance(before, tuple) else before
+    state = _state_of(before)
     if state.finished:
         return state, []
     stopped = partial(is_stopped, _current_key())
@@ -82,12 +83,21 @@ def advance(
     tell = _teller(run.key)
     with _as_chain_error(state.chains), one_thread():
         check_versions(run.versions, _current_worker())
+        sampler.prepare(model, run)
+        tell(TaskBegun(_current_key(), _current_worker()))
         budget = Budget(seconds, stopped, _reporter(tell), _phases(tell))
         after, segments = sampler.advance(model, run, state, budget)
     if after.finished:
         for chain in after.chains:
             tell(Phase("finished", chain, _current_worker()))
     return after, segments
+
+
+def _state_of(before: State | tuple[State, list[Segment]] | bytes) -> State:
+    if isinstance(before, bytes):
+        state: State = cloudpickle.loads(before)
+        return state
+    return before[0] if isinstance(before, tuple) else before
 
 
 def _teller(run: str) -> Callable[[Event], None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import dask.config
-from dask.utils import parse_timedelta
+from dask.utils import format_bytes, parse_timedelta
 
 from cloudposterior.cluster.versions import differences_of, minor_of, versions_here
 from cloudposterior.errors import ClusterError
@@ -106,7 +106,7 @@ def _workers(client: Client) -> dict[str, Any]:
 
 
 class Absence:
-    """Says so when all workers have gone while chains are drawn, and when one has come.
+    """Looks after the workers while chains are drawn: says so when all have gone, or one has come.
 
     Parameters
     ----------
@@ -121,18 +121,30 @@ class Absence:
         self._tell = tell
         self._next = time.monotonic() + _ABSENT_S
         self._absent = False
+        self._seen: dict[str, Any] = _workers(client)
 
     def look(self) -> None:
         """Look, if that is due."""
         if time.monotonic() < self._next or self._client.status != "running":
             return
         self._next = time.monotonic() + _ABSENT_S
-        absent = not _has_running_worker(self._client)
+        workers = _workers(self._client)
+        self._seen.update(workers)
+        absent = not any(worker["status"] == "running" for worker in workers.values())
         if absent and not self._absent:
             self._tell("waiting for workers", "all of them have gone")
         elif self._absent and not absent:
             self._tell("sampling", "")
         self._absent = absent
+
+    def memory_of(self, address: str) -> str:
+        """Say what memory a worker was last seen to use, and may use; empty if nobody saw it."""
+        worker = self._seen.get(address)
+        if worker is None:
+            return ""
+        used = format_bytes(worker.get("metrics", {}).get("memory", 0))
+        limit = worker.get("memory_limit")
+        return f"{used} of {format_bytes(limit)}" if limit else f"{used}, without a limit"
 
 
 def check_workers(client: Client, packages: Sequence[str]) -> None:

@@ -17,6 +17,9 @@ _LEFT = ("stopped", "failed")
 _MOST_RUNS = 500
 _MOST_TRACED = 50
 """Older runs that have ended keep their figures, and lose the draws that are plotted."""
+_MOST_AT_ONCE = 1000
+_MOST_WAITING = 100
+"""More than anybody has, so that who announces runs without end does not fill a scheduler."""
 
 
 def digest_of(secret: str) -> str:
@@ -124,15 +127,18 @@ class Board:
                 key, started, self._clock(), RunTable(key, started.title, started.chains)
             )
             self._runs[key] = run
-        run.waiting[started.stop_digest] = started.client
+        if len(run.waiting) < _MOST_WAITING or started.stop_digest in run.waiting:
+            run.waiting[started.stop_digest] = started.client
         run.version += 1
         self._thin()
 
     def _thin(self) -> None:
-        """Let go of what is oldest among the runs that have ended."""
+        """Let go of what is oldest, first among the runs that have ended."""
         ended = [run for run in self._runs.values() if run.table.ended]
         for run in ended[: max(0, len(self._runs) - _MOST_RUNS)]:
             del self._runs[run.key]
+        while len(self._runs) > _MOST_AT_ONCE:
+            del self._runs[next(iter(self._runs))]
         for run in ended[:-_MOST_TRACED]:
             found = run.table.diagnosis
             if found is not None and found.trace:

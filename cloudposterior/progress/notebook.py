@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cloudposterior.events import literal
 from cloudposterior.progress.html import line_html, table_html
 from cloudposterior.progress.table import COLUMNS, Table
 
@@ -44,7 +45,7 @@ def show_line(line: str) -> None:
     if marimo is not None:
         marimo.output.append(marimo.Html(line_html(line)))
     else:
-        _display({"text/plain": line, "text/html": line_html(line)})
+        _display({"text/plain": literal(line), "text/html": line_html(line)})
 
 
 def _display(bundle: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cloudposterior.events import ChainReport, Diagnosis, Phase
+from cloudposterior.events import ChainReport, Diagnosis, Event, Phase, literal
 
 __all__ = ["COLUMNS", "ESS_LIMIT", "R_HAT_LIMIT", "Row", "RunTable", "Table", "health_of", "spoken"]
 
@@ -26,7 +26,7 @@ class Row:
         Its number.
     phase : str
         What it does: ``"waiting"``, ``"compiling"``, ``"tuning"``, ``"sampling"``, ``"finished"``,
-        ``"failed"``, ``"stopped"``.
+        ``"failed"``, ``"stopped"``, ``"restarting"``.
     worker : str
         The worker that draws it; empty where it is not known yet.
     fraction : float
@@ -39,6 +39,8 @@ class Row:
         The present step size, and gradients for each draw; None where the sampler has none.
     draws_per_s : float or None
         How fast it is drawn; None before the first draw.
+    again : int
+        How often it was begun again from its start, since its worker was lost.
     """
 
     chain: int
@@ -51,11 +53,22 @@ class Row:
     step_size: float | None = None
     gradients: float | None = None
     draws_per_s: float | None = None
+    again: int = 0
 
     @property
     def active(self) -> bool:
         """Whether it is being drawn."""
         return self.phase in ("compiling", "tuning", "sampling")
+
+    @property
+    def state(self) -> str:
+        """What it does, in words, and where."""
+        words = [self.phase, self.worker if self.active else ""]
+        if self.again:
+            words.append(
+                "(begun again)" if self.again == 1 else f"(begun {self.again} times again)"
+            )
+        return literal(" ".join(filter(None, words)))
 
     def texts(self) -> tuple[str, ...]:
         """Give what stands beside the bar, under `COLUMNS`."""
@@ -65,7 +78,7 @@ class Row:
             str(self.divergences),
             "" if self.step_size is None else f"{self.step_size:.2g}",
             "" if self.gradients is None else f"{self.gradients:.0f}",
-            f"{self.phase} {self.worker}".strip() if self.active else self.phase,
+            self.state,
         )
 
 
@@ -137,7 +150,8 @@ class Table:
             lines[-1] = f"{now[:1].upper()}{now[1:]} after {spoken(self.elapsed_s)}"
         elif self.remaining_s is not None:
             lines[-1] += f"   Estimated Time to Completion: {spoken(self.remaining_s)}"
-        return [*lines, self.health] if self.health else lines
+        # names are anybody's, and a terminal shows them
+        return [*map(literal, [*lines, self.health] if self.health else lines)]
 
 
 @dataclass
@@ -147,6 +161,7 @@ class _Chain:
     report: ChainReport | None = None
     phase: str = "waiting"
     worker: str = ""
+    again: int = 0
 
 
 @dataclass
@@ -182,19 +197,26 @@ class RunTable:
         """Whether the run is over."""
         return self._ended is not None
 
-    def update(self, event: ChainReport | Phase | Diagnosis) -> None:
+    def update(self, event: Event) -> None:
         """Take an event in; what is older than what is known changes nothing."""
         if isinstance(event, ChainReport):
             self._take_report(event)
         elif isinstance(event, Diagnosis):
             self.diagnosis = event
+        elif not isinstance(event, Phase):
+            return
         elif event.chain is None:
             self._take_phase(event)
         elif 0 <= event.chain < self.chains:
-            chain = self._chains[event.chain]
-            # a chain that compiles once more on another worker does not lose its draws
-            chain.phase = event.name
-            chain.worker = event.worker or chain.worker
+            self._take_phase_of_chain(self._chains[event.chain], event)
+
+    def _take_phase_of_chain(self, chain: _Chain, phase: Phase) -> None:
+        if phase.name == "restarting":
+            # what was told of it counts no more, or it would count twice
+            chain.report, chain.again = None, chain.again + 1
+        # a chain that compiles once more on another worker does not lose its draws
+        chain.phase = phase.name
+        chain.worker = phase.worker or chain.worker
 
     def _take_phase(self, phase: Phase) -> None:
         if self.ended and phase.name not in _ENDED:
@@ -242,11 +264,12 @@ class RunTable:
 
     def _row(self, number: int, chain: _Chain) -> Row:
         phase = chain.phase
-        if self.ended and phase in ("waiting", "compiling", "tuning", "sampling"):
+        if self.ended and phase in ("waiting", "restarting", "compiling", "tuning", "sampling"):
             phase = self.phase.name
         report = chain.report
         if report is None:
-            return Row(number, phase, chain.worker, fraction=float(phase == "finished"))
+            whole = float(phase == "finished")
+            return Row(number, phase, chain.worker, fraction=whole, again=chain.again)
         return Row(
             chain=number,
             phase=phase,
@@ -258,6 +281,7 @@ class RunTable:
             step_size=report.step_size,
             gradients=report.gradients,
             draws_per_s=report.drawn / report.elapsed_s if report.elapsed_s > 0 else None,
+            again=chain.again,
         )
 
 

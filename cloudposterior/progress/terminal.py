@@ -12,9 +12,11 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.style import Style
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from cloudposterior.events import literal
 from cloudposterior.progress.table import COLUMNS, Row, Table
 
 __all__ = ["PlainLines", "TerminalTable", "print_line"]
@@ -97,7 +99,7 @@ def rendered(table: Table, link: str = "") -> Group:
         Text(line, style="bold" if not number else "") for number, line in enumerate(table.lines())
     ]
     if link and not table.ended:
-        lines.append(Text(link, style=f"dim link {link}", overflow="fold"))
+        lines.append(Text(literal(link), Style(dim=True, link=literal(link)), overflow="fold"))
     if not table.has_rows:
         return Group(*lines)
     columns = RichTable(box=None, pad_edge=False)
@@ -120,9 +122,9 @@ def _cells(row: Row) -> tuple[ProgressBar | Text, ...]:
 
 
 def print_line(line: str) -> None:
-    """Print a line; a terminal that cannot show a name shows its code instead."""
+    """Print a line; a terminal that cannot show a name, or would obey it, gets its code instead."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(line.encode(encoding, "backslashreplace").decode(encoding))
+    print(literal(line).encode(encoding, "backslashreplace").decode(encoding))
 
 
 class PlainLines:

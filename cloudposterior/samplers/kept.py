@@ -84,6 +84,10 @@ class KeptModel:
         finally:
             self.lock.acquire()
 
+    def is_prepared(self, run: Run) -> bool:
+        """Tell whether there is nothing to compile any more for a run; asked without the lock."""
+        return run.key in self._runs
+
     def prepared(self, run: Run, prepare: Callable[[], Any]) -> Any:
         """Give what was prepared for a run, which its chains share."""
         prepared = self._runs.get(run.key) or prepare()

@@ -178,6 +178,10 @@ class Sampler(Protocol):
         """Make ready for the first draw; compiles what the worker has not compiled yet."""
         ...
 
+    def prepare(self, model: bytes, run: Run) -> None:
+        """Compile what the worker has not compiled yet, where that can be done before drawing."""
+        ...
+
     def advance(
         self, model: bytes, run: Run, state: State, budget: Budget
     ) -> tuple[State, list[Segment]]:

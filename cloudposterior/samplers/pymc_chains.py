@@ -28,6 +28,7 @@ from pymc.step_methods import (
 )
 from pymc.step_methods.arraystep import PopulationArrayStepShared
 from pymc.step_methods.compound import CompoundStep
+from pymc.step_methods.hmc import quadpotential
 from pymc.step_methods.state import DataClassState
 from pymc.util import get_state_from_generator, random_generator_from_state
 
@@ -40,13 +41,25 @@ from cloudposterior.samplers.surroundings import Said, said_kept, settings_of
 from cloudposterior.samplers.tally import Counter
 from cloudposterior.shipping import unpack_arguments
 
-__all__ = ["Plan", "PyMCChains", "arguments_of_chains"]
+__all__ = ["Held", "Plan", "PyMCChains", "arguments_of_chains"]
 
 _MOST_BYTES = 16 * 2**20
 """A segment ends before it grows larger, however fast the draws are."""
 
 _BLIND_TO_DATA = {NUTS, HamiltonianMC, Metropolis, Slice, DEMetropolisZ, BinaryGibbsMetropolis}
 """Step methods that read no values of the model when they are made."""
+
+_SAYING_ALL = {
+    quadpotential.QuadPotentialDiag,
+    quadpotential.QuadPotentialDiagAdapt,
+    quadpotential.QuadPotentialFull,
+    quadpotential.QuadPotentialFullAdapt,
+    quadpotential.QuadPotentialFullInv,
+}
+"""Mass matrices that do not change, or change in their state alone.
+
+PyMC cannot say the state of the one that learns from gradients.
+"""
 
 _ONLY_ON_THE_CLIENT = {
     # how it looks, and where it runs
@@ -110,7 +123,7 @@ class _Prepared:
     """A run that PyMC has made ready to draw from."""
 
     step: Any
-    initial: tuple[Any, ...]
+    initial: tuple[Any, ...] | None
     points: list[dict[str, np.ndarray]]
     generators: list[Any]
     recorder: NDArray
@@ -121,11 +134,11 @@ class _Prepared:
     @property
     def resumable(self) -> bool:
         """Whether all that the step methods know is in their sampling state."""
-        return self.together is None and all(_says_all(type(m)) for m in _methods(self.step))
+        return self.initial is not None
 
 
 @dataclass(frozen=True)
-class _Held:
+class Held:
     """What a chain is between two segments."""
 
     point: dict[str, np.ndarray]
@@ -149,6 +162,14 @@ class PyMCChains:
             if not prepared.resumable:
                 return state
             return replace(state, held=_set_up(prepared, chains[0]))
+
+    def prepare(self, model: bytes, run: Run) -> None:
+        """Prepare the run, if no chain of it did so in this process."""
+        kept = keep_model(run, model)
+        # else it would wait for another chain to draw
+        if not kept.is_prepared(run):
+            with kept.lock:
+                _prepared(kept, run, model)
 
     def advance(
         self, model: bytes, run: Run, state: State, budget: Budget
@@ -185,6 +206,11 @@ def _says_all(kind: type[Any]) -> bool:
     return vars(kind).get("_state_class", DataClassState) is not DataClassState or (
         kind.__module__.startswith("pymc.") and kind._state_class is not DataClassState
     )
+
+
+def _is_resumable(method: Any) -> bool:
+    potential = getattr(method, "potential", None)
+    return _says_all(type(method)) and (potential is None or type(potential) in _SAYING_ALL)
 
 
 def _prepare(kept: KeptModel, run: Run) -> _Prepared:
@@ -264,9 +290,10 @@ def _as_prepared(taken: dict[str, Any], said: list[Said]) -> _Prepared:
         stats_shapes=[m.stats_dtypes_shapes for m in getattr(step, "methods", [step])],
         said=tuple(one for one in said if "Sequential sampling" not in one[-1]),
     )
+    resumable = together is None and all(map(_is_resumable, _methods(step)))
     return _Prepared(
         step=step,
-        initial=_taken_down(step),
+        initial=_taken_down(step) if resumable else None,
         points=taken["start"],
         generators=[get_state_from_generator(rng) for rng in taken["rngs"]],
         recorder=recorder,
@@ -286,7 +313,9 @@ def _instantiated(kept: KeptModel, step: Callable[..., Any], model: Any, **kwarg
             "shapes": shapes_of(point),
         }
     )
-    if kwargs["steps"] or options is None or not all(map(_says_all, selected)):
+    settings = kwargs["step_kwargs"].values()
+    given = kwargs["steps"] or any(isinstance(s, dict) and "potential" in s for s in settings)
+    if given or options is None or not all(map(_says_all, selected)):
         # made by the user, or changed for good by whoever draws with them
         return step(model, **kwargs)
     names = tuple(
@@ -305,14 +334,15 @@ def _instantiated(kept: KeptModel, step: Callable[..., Any], model: Any, **kwarg
     return made
 
 
-def _set_up(prepared: _Prepared, chain: int) -> _Held:
+def _set_up(prepared: _Prepared, chain: int) -> Held:
     """Do with a step method what PyMC does before the first draw of a chain.
 
     In a process of its own a chain goes on from where a user's step method stands; only a single
     chain, which PyMC draws in its own process, begins anew.
     """
     step = prepared.step
-    _put_back(step, prepared.initial)
+    if prepared.initial is not None:
+        _put_back(step, prepared.initial)
     tune = prepared.plan.tune
     # a generator moves on as it is used, and this chain may have to start again
     generator = random_generator_from_state(prepared.generators[chain])
@@ -326,7 +356,7 @@ def _set_up(prepared: _Prepared, chain: int) -> _Held:
             step.reset_tuning()
         if hasattr(step, "iter_count"):
             step.iter_count = 0
-    return _Held(prepared.points[chain], _taken_down(step))
+    return Held(prepared.points[chain], _taken_down(step) if prepared.resumable else ())
 
 
 def _taken_down(step: Any) -> tuple[Any, ...]:
@@ -361,7 +391,8 @@ def _draw(prepared: _Prepared, state: State, budget: Budget) -> tuple[State, lis
         counter.saw(drawn, stats)
         if budget.spent:
             break
-    held = _Held({name: np.array(value) for name, value in point.items()}, _taken_down(step))
+    values = {name: np.array(value) for name, value in point.items()}
+    held = Held(values, _taken_down(step) if prepared.resumable else ())
     segment = _segment(trace, state.drawn, plan)
     return replace(state, drawn=drawn, held=held, tally=counter.tally(drawn)), [segment]
 

@@ -24,7 +24,7 @@ from xarray import DataTree
 
 from cloudposterior.events import ChainReport, Phase
 from cloudposterior.posterior import from_tree, to_tree
-from cloudposterior.samplers.chain_tree import segments_of, tree_of
+from cloudposterior.samplers.chain_tree import segments_of, state_after, tree_of
 from cloudposterior.samplers.drawn import Drawn
 from cloudposterior.samplers.protocol import Segment, State
 from cloudposterior.samplers.surroundings import say
@@ -74,8 +74,9 @@ class PyMCJoin:
         self._traces: list[Any] = []
         self._run: Any = None
         self._drawn = [0] * self._chains
+        self._states: dict[int, State] = {}
 
-    def add(self, segment: Segment, held: Any = None) -> None:
+    def add(self, segment: Segment, state: State | None = None) -> None:
         """Take the draws of a segment in; those that are there already are passed over.
 
         Parameters
@@ -83,8 +84,8 @@ class PyMCJoin:
         segment : Segment
             Starts where the chain's draws end, or before. The first of a chain says what is to
             come.
-        held : Any, optional
-            What the sampler holds of the chain at the segment's end, for traces that keep it.
+        state : State, optional
+            Where the chain stands at the segment's end.
         """
         if self._plan is None:
             self._begin(segment)
@@ -98,10 +99,14 @@ class PyMCJoin:
             for number in range(here - segment.first, segment.draws):
                 self._record(segment, number)
         self._tell_of(segment, here)
-        if held is not None and hasattr(self._traces[segment.chain], "record_sampling_state"):
-            self._traces[segment.chain].record_sampling_state(
-                _Step(self._plan, held.sampling_state)
-            )
+        if state is not None and state.held is not None:
+            self._states[segment.chain] = state
+            self._record_state(self._traces[segment.chain], state)
+
+    def _record_state(self, trace: Any, state: State) -> None:
+        """Give a trace of the user's what it keeps of the sampler."""
+        if hasattr(trace, "record_sampling_state"):
+            trace.record_sampling_state(_Step(self._plan, state.held.sampling_state))
 
     def report(self, chain: int, state: State) -> ChainReport | Phase:
         """Say where a chain stands."""
@@ -143,29 +148,75 @@ class PyMCJoin:
         arrays = {name: array for name, array in self._arrays.items() if name in recorded}
         return Drawn.of(self._drawn, self._plan.tune, arrays)
 
-    def chain(self, number: int) -> DataTree | None:
-        """Give a chain that is whole, for `add_chain`; None where it is not, or cannot be kept."""
+    def is_whole(self, chain: int) -> bool:
+        """Say whether all draws of a chain have come in."""
         plan = self._plan
-        if plan is None or self._call["trace"] is not None:
-            return None
-        if self._drawn[number] < plan.tune + int(self._call["draws"]):
-            return None
-        trace = next(trace for trace in self._traces if trace.chain == number)
-        # what was not to be kept of the tuning never came in
-        held = slice(0 if self._keeps_tuning else plan.tune, None)
-        samples = {name: array[number, held] for name, array in self._arrays.items()}
-        return tree_of(plan, samples, trace._stats)
+        return plan is not None and self._drawn[chain] >= plan.tune + int(self._call["draws"])
 
-    def add_chain(self, number: int, tree: DataTree) -> None:
-        """Take in a chain that `chain` gave in another run of the same call.
+    def part(self, chain: int, first: int) -> DataTree | None:
+        """Give the draws of a chain from one on, for `add_part`.
+
+        Parameters
+        ----------
+        chain : int
+            The number of the chain.
+        first : int
+            The number of the first draw, tuning included.
+
+        Returns
+        -------
+        xarray.DataTree or None
+            None where there are none, where the chain could not go on after them, or where they
+            cannot be written down.
+        """
+        plan, last = self._plan, self._drawn[chain]
+        if plan is None or self._call["trace"] is not None or last <= first:
+            return None
+        state = None if self.is_whole(chain) else self._states.get(chain)
+        if not self.is_whole(chain) and (state is None or state.drawn != last):
+            return None
+        trace = next(trace for trace in self._traces if trace.chain == chain)
+        # what was not to be kept of the tuning never came in
+        held = slice(first if self._keeps_tuning else min(max(first, plan.tune), last), last)
+        samples = {name: array[chain, held] for name, array in self._arrays.items()}
+        stats = [{k: v[first:last] for k, v in kinds.items()} for kinds in trace._stats]
+        try:
+            return tree_of(plan, samples, stats, first=first, state=state)
+        except TypeError:
+            # a step method of the user's may know what no file holds
+            return None
+
+    def add_part(self, chain: int, tree: DataTree) -> State | None:
+        """Take in draws that `part` gave in another run of the same call.
+
+        Parameters
+        ----------
+        chain : int
+            The number of the chain.
+        tree : xarray.DataTree
+            The draws; they follow on those that are here.
+
+        Returns
+        -------
+        State or None
+            Where the chain goes on from; None where it is whole.
 
         Raises
         ------
         ValueError, LookupError, TypeError
             If it is none; nothing is taken in then.
         """
-        for segment in segments_of(tree, number, int(self._call["draws"])):
-            self.add(segment)
+        draws = int(self._call["draws"])
+        segments = segments_of(tree, chain, draws)
+        if segments[0].first != self._drawn[chain]:
+            raise ValueError(f"these draws of chain {chain} do not follow on those before")
+        last, total = segments[-1].first + segments[-1].draws, segments[0].plan.tune + draws
+        state = state_after(tree, chain, last, total)
+        if state is None and last < total:
+            raise ValueError(f"nothing says how chain {chain} goes on")
+        for segment in segments:
+            self.add(segment, state if segment is segments[-1] else None)
+        return state
 
     def _begin(self, segment: Segment) -> None:
         plan = self._plan = segment.plan

@@ -31,18 +31,29 @@ class Resolved:
         Who draws.
     together : bool
         Whether the chains talk to each other.
+    steps : tuple of type
+        The classes of the step methods: of those that were given, then of those that PyMC assigned.
+    given : bool
+        Whether any step method was given.
+    init : str or None
+        How NUTS is initialised, as it was asked for, in lower case; None where it is not, as when
+        it is one of several step methods.
     """
 
     sampler: str
     together: bool
+    steps: tuple[type, ...] = ()
+    given: bool = False
+    init: str | None = None
 
 
 class _ReachedError(Exception):
     """PyMC is about to compile."""
 
-    def __init__(self, sampler: str) -> None:
+    def __init__(self, sampler: str, init: Any = None) -> None:
         super().__init__(sampler)
         self.sampler = sampler
+        self.init = None if init is None else str(init).lower()
 
 
 def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
@@ -59,13 +70,13 @@ def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
     Exception
         Whatever `pymc.sample` raises for such a call before it compiles.
     """
-    together = False
+    steps: tuple[type, ...] = ()
+    given = False
 
     def assign(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        nonlocal together
+        nonlocal steps, given
         provided, selected = step(*args, **kwargs)
-        together = any(issubclass(kind, PopulationArrayStepShared) for kind in _kinds(provided))
-        together = together or any(issubclass(k, PopulationArrayStepShared) for k in selected)
+        steps, given = (*_kinds(provided), *selected), bool(provided)
         return provided, selected
 
     def compile_it(sampler: str) -> Callable[..., Any]:
@@ -73,6 +84,9 @@ def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
             raise _ReachedError(sampler)
 
         return reached
+
+    def initialise(_: Any, *, init: Any, **__: Any) -> Any:
+        raise _ReachedError("pymc", init)
 
     def leave_pymc(step: Callable[..., Any], *args: Any, sampler: str, **kwargs: Any) -> Any:
         try:
@@ -93,14 +107,15 @@ def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
             doors(
                 mcmc,
                 assign_step_methods=assign,
-                init_nuts=compile_it("pymc"),
+                init_nuts=initialise,
                 make_initial_point_fns_per_chain=compile_it("pymc"),
                 _sample_external_nuts=leave_pymc,
             ),
         ):
             sampler_pymc.SAMPLE(call.pop("draws"), **call, **others)
     except _ReachedError as door:
-        return Resolved(door.sampler, together)
+        together = any(issubclass(kind, PopulationArrayStepShared) for kind in steps)
+        return Resolved(door.sampler, together, steps, given, door.init)
     raise RuntimeError("pymc.sample came to its end without a sampler; this PyMC is not known here")
 
 

@@ -80,6 +80,9 @@ class WholeChains:
         keep_model(run, model)
         return State(chains, 0, 1)
 
+    def prepare(self, model: bytes, run: Run) -> None:
+        """Do nothing: these samplers compile where they draw."""
+
     def advance(
         self, model: bytes, run: Run, state: State, budget: Budget
     ) -> tuple[State, list[Segment]]:

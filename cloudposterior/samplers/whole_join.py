@@ -46,7 +46,7 @@ class WholeJoin:
         self._arrived: set[int] = set()
         self._cut_short: dict[int, DataTree] = {}
 
-    def add(self, segment: Segment, held: Any = None) -> None:
+    def add(self, segment: Segment, state: State | None = None) -> None:
         """Take a chain in; one that is there already is passed over.
 
         Parameters
@@ -54,8 +54,8 @@ class WholeJoin:
         segment : Segment
             The chain, with the draws that were made of it: fewer than asked for where it was
             stopped.
-        held : Any, optional
-            Nothing, as these samplers hold nothing.
+        state : State, optional
+            Of no use here: these samplers cannot go on from it.
         """
         if segment.chain in self._arrived:
             return
@@ -104,12 +104,24 @@ class WholeJoin:
         lengths = [draws * (chain in self._arrived) for chain in range(self._chains)]
         return Drawn.of(lengths, 0, arrays) if arrays else None
 
-    def chain(self, number: int) -> DataTree | None:
-        """Give a chain that is whole, for `add_chain`; None where it is not."""
-        return self._joined([number]) if number in self._arrived else None
+    def is_whole(self, chain: int) -> bool:
+        """Say whether all draws of a chain have come in."""
+        return chain in self._arrived
 
-    def add_chain(self, number: int, tree: DataTree) -> None:
-        """Take in a chain that `chain` gave in another run of the same call.
+    def part(self, chain: int, first: int) -> DataTree | None:
+        """Give a chain that is whole, for `add_part`; None where it is not.
+
+        Parameters
+        ----------
+        chain : int
+            The number of the chain.
+        first : int
+            From which draw on it is wanted; these chains come in one part.
+        """
+        return self._joined([chain]) if chain in self._arrived and not first else None
+
+    def add_part(self, chain: int, tree: DataTree) -> None:
+        """Take in a chain that `part` gave in another run of the same call.
 
         Raises
         ------
@@ -118,8 +130,8 @@ class WholeJoin:
         """
         fits = self._form is None or self._fits(tree)
         if not fits or _draws(tree) != int(self._call["draws"]):
-            raise ValueError(f"chain {number} is not of the form of this run")
-        self.add(Segment(number, 0, _draws(tree), tree, [], ()))
+            raise ValueError(f"chain {chain} is not of the form of this run")
+        self.add(Segment(chain, 0, _draws(tree), tree, [], ()))
 
     def _begin(self, tree: DataTree) -> None:
         for group, child in tree.children.items():

@@ -40,6 +40,9 @@ class Counting:
         STARTED.append((run.key, chains))
         return State(chains, 0, self.total)
 
+    def prepare(self, model: bytes, run: Run) -> None:
+        pass
+
     def advance(
         self, model: bytes, run: Run, state: State, budget: Budget
     ) -> tuple[State, list[Segment]]:

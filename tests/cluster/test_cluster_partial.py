@@ -194,7 +194,7 @@ def noted(add: Callable[..., None], arrived: Path) -> Callable[..., None]:
     @functools.wraps(add)
     def adding(self: Any, segment: Any, *args: Any) -> None:
         add(self, segment, *args)
-        if self.chain(segment.chain) is not None:
+        if self.is_whole(segment.chain):
             (arrived / str(segment.chain)).touch()
 
     return adding
@@ -267,11 +267,11 @@ def test_kept_chains_are_entries_that_name_their_run(scripted: Scripted) -> None
     notes = scripted.fail("disk", random_seed=5)
     assert (
         notes[-1]
-        == "3 finished chains are kept in the cache; the same call draws only the missing ones"
+        == "120 draws of 3 chains are kept in the cache; the same call draws only what is missing"
     )
     files = sorted(Path(".cloudposterior/small").iterdir())
     assert [path.name.rpartition("-")[0] for path in files] == [
-        f"draws20_tune20_chains4_seed5_chain{chain}" for chain in range(3)
+        f"draws20_tune20_chains4_seed5_chain{chain}_part0" for chain in range(3)
     ]
     disk = cp.DiskCache(".cloudposterior")
     assert {entry.record.model for entry in disk.entries()} == {"small"}
@@ -319,7 +319,7 @@ def test_cache_without_discard_works(scripted: Scripted) -> None:
 
 
 def test_failure_to_keep_chains_hides_no_error(scripted: Scripted) -> None:
-    with pytest.warns(cp.CacheWarning, match="keeping the finished chains failed.*no room"):
+    with pytest.warns(cp.CacheWarning, match="keeping what was drawn failed.*no room"):
         notes = scripted.fail(Shelf(full=True), random_seed=5)
     assert not any("kept in the cache" in note for note in notes)
 
@@ -370,7 +370,7 @@ def test_chain_that_is_not_understood_is_drawn_again(scripted: Scripted) -> None
     scripted.fail(MEMORY, random_seed=5)
     for chain, changed in enumerate((without_plan, too_short, without_stats)):
         put_again(MEMORY, chain, changed)
-    with pytest.warns(cp.CacheWarning, match="using a finished chain failed") as told:
+    with pytest.warns(cp.CacheWarning, match="using the draws of an earlier run failed") as told:
         again = scripted.sample(MEMORY, random_seed=5)
     assert len(told) == 3
     assert scripted.drawn() == [0, 1, 2, 3]
@@ -386,7 +386,7 @@ def interrupted_after(chains: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     def adding(self: Any, segment: Any, *args: Any) -> None:
         add(self, segment, *args)
         known = len(whole)
-        whole.update(c for c in range(4) if self.chain(c) is not None)
+        whole.update(c for c in range(4) if self.is_whole(c))
         if known < chains <= len(whole):
             raise KeyboardInterrupt
 

@@ -69,16 +69,16 @@ def test_kept_chains_may_have_draws_without_a_value() -> None:
     before = join_of({0: DRAWS, 2: DRAWS})
     after = join_of({})
     for number in (0, 2):
-        tree = before.chain(number)
+        tree = before.part(number, 0)
         assert tree is not None
-        after.add_chain(number, tree)
+        after.add_part(number, tree)
     after.add(Segment(1, 0, DRAWS, one_chain(DRAWS, start=10), [], ()))
     assert_same_result(after.finish(1.0), join_of({0: DRAWS, 1: DRAWS, 2: DRAWS}).finish(1.0))
 
 
 def test_kept_chain_of_fewer_draws_is_refused() -> None:
     with pytest.raises(ValueError, match="chain 1 is not of the form"):
-        join_of({0: DRAWS}).add_chain(1, one_chain(DRAWS - 1, start=0))
+        join_of({0: DRAWS}).add_part(1, one_chain(DRAWS - 1, start=0))
 
 
 @pytest.mark.parametrize("short", [False, True], ids=["whole", "cut short"])

@@ -1,0 +1,130 @@
+"""What it costs that workers die: radon on a local cluster, with a worker killed every few seconds.
+
+The same run is made undisturbed first, and both must end with the same bits. *Extra work* is what
+was drawn and lost with a worker, over all draws of the run: the draws that were reported when it
+died, less those that had come in. Time is shown as well; it holds what a new worker takes to import
+PyMC and to compile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from distributed import Client, LocalCluster
+
+import cloudposterior as cp
+from cloudposterior.cluster.drive import Drive
+from cloudposterior.cluster.line import Line
+from cloudposterior.demo import radon_model
+from cloudposterior.events import ChainReport, WorkerLost
+from cloudposterior.posterior import to_tree
+
+BAR = 0.20
+
+
+class Lost:
+    """Counts the draws that go with workers."""
+
+    def __init__(self) -> None:
+        self.draws, self.workers = 0, 0
+        self._reported: dict[int, int] = {}
+        self._drive_hear, self._go_on = Drive.hear, Drive._go_on_from_state
+
+    def __enter__(self) -> Lost:
+        from cloudposterior.progress.view import RunView
+
+        take = RunView.take
+
+        def taking(view: Any, event: Any) -> None:
+            if isinstance(event, ChainReport):
+                before = self._reported.get(event.chain, 0)
+                self._reported[event.chain] = max(before, event.drawn)
+            take(view, event)
+
+        def hearing(drive: Drive, event: Any) -> None:
+            self.workers += isinstance(event, WorkerLost)
+            self._drive_hear(drive, event)
+
+        def going_on(drive: Drive, line: Line) -> None:
+            self.draws += max(0, self._reported.get(line.chains[0], 0) - line.drawn)
+            self._reported[line.chains[0]] = line.drawn
+            self._go_on(drive, line)
+
+        RunView.take, Drive.hear, Drive._go_on_from_state = taking, hearing, going_on  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Drive.hear, Drive._go_on_from_state = self._drive_hear, self._go_on  # type: ignore[method-assign]
+
+
+def kill_workers(client: Client, every_s: float, ended: threading.Event) -> None:
+    """Kill a worker every few seconds, whichever it is."""
+    choice = random.Random(1)
+    while not ended.wait(every_s):
+        processes = client.run(os.getpid, on_error="ignore")
+        if processes:
+            os.kill(choice.choice(sorted(processes.values())), signal.SIGKILL)
+
+
+def sample(client: Client, draws: int, chains: int) -> tuple[Any, float]:
+    """Sample radon; give the result and the time in seconds."""
+    began = time.perf_counter()
+    result = cp.sample(
+        radon_model(),
+        draws=draws,
+        tune=1000,
+        chains=chains,
+        random_seed=1,
+        nuts_sampler="pymc",
+        cluster=client,
+        cache=False,
+        progressbar=False,
+        compute_convergence_checks=False,
+    )
+    return result, time.perf_counter() - began
+
+
+def main() -> None:
+    """Run both, and print the figures."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--draws", type=int, default=4000)
+    options.add_argument("--chains", type=int, default=4)
+    options.add_argument("--every", type=float, default=5.0, help="seconds between two kills")
+    asked = options.parse_args()
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        undisturbed, alone_s = sample(client, asked.draws, asked.chains)
+        ended = threading.Event()
+        killer = threading.Thread(target=kill_workers, args=(client, asked.every, ended))
+        with Lost() as lost:
+            killer.start()
+            try:
+                disturbed, killed_s = sample(client, asked.draws, asked.chains)
+            finally:
+                ended.set()
+                killer.join()
+    same = all(
+        np.array_equal(values, to_tree(disturbed)["posterior"][name])
+        for name, values in to_tree(undisturbed)["posterior"].data_vars.items()
+    )
+    total = asked.chains * (asked.draws + 1000)
+    print(
+        f"undisturbed {alone_s:.0f} s, with a worker killed every {asked.every:g} s {killed_s:.0f} s"
+    )
+    print(
+        f"{lost.workers} workers lost while they drew, {lost.draws} of {total} draws lost with them"
+    )
+    print(f"extra work {lost.draws / total:.1%} (bar {BAR:.0%}); the same bits: {same}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What tasks drew, from the workers to the client: as much at once as fits."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cloudposterior.cluster.reach import reaches_workers
+from cloudposterior.samplers.protocol import Segment
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["Gathering"]
+
+_GATHERED_BYTES = 32 * 2**20
+"""What is gathered at once; it lies beside the arrays that it goes into."""
+_SMALLEST_BYTES = 2**20
+"""A smaller result counts as one of this size."""
+
+_LOOK_UP_S = 0.1
+
+
+class Gathering:
+    """Gathers the results of tasks that have ended.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected, synchronous client.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._direct = reaches_workers(client)
+        # of the results so far, in bytes; none came in yet
+        self._largest = 0
+
+    def results(self, done: list[Future]) -> Iterator[tuple[Future, Any]]:
+        """Give what futures hold, many with one call: a call for each is a way there and back.
+
+        Parameters
+        ----------
+        done : list of Future
+            Those that have ended.
+
+        Yields
+        ------
+        tuple of Future and object
+            In the place of a result that cannot be had any more is the error that says why; None
+            is in the place of one that was lost on the way, and that Dask may make again.
+        """
+        while done:
+            # the first alone, since nobody knows how large it is
+            many = max(1, _GATHERED_BYTES // self._largest) if self._largest else 1
+            now, done = done[:many], done[many:]
+            try:
+                results = self._gather(now)
+            except Exception:  # noqa: BLE001  (asked again, one by one, to learn whose it is)
+                results = [self._alone(future) for future in now]
+            for place, future in enumerate(now):
+                result, results[place] = results[place], None
+                self._measure(result)
+                yield future, result
+
+    def _alone(self, future: Future) -> Any:
+        try:
+            return self._gather([future])[0]
+        except Exception as error:  # noqa: BLE001  (it ends its chain, which says it)
+            return error
+
+    def _gather(self, futures: list[Future]) -> list[Any]:
+        """Gather, without waiting for what has to be made again: that may be a whole chain."""
+        client = self._client
+        asked = asyncio.run_coroutine_threadsafe(
+            client.gather(futures, direct=self._direct, asynchronous=True),
+            client.loop.asyncio_loop,
+        )
+        try:
+            while not (asked.done() or any(map(_is_lost, futures))):
+                concurrent.futures.wait([asked], _LOOK_UP_S)
+            if asked.done():
+                results: list[Any] = asked.result()
+                return results
+            return [None if _is_lost(future) else self._alone(future) for future in futures]
+        finally:
+            asked.cancel()
+
+    def _measure(self, result: Any) -> None:
+        if result is None or isinstance(result, Exception):
+            return
+        size = sum(_bytes_of(segment) for segment in result[1])
+        self._largest = max(self._largest, size, _SMALLEST_BYTES)
+
+
+def _is_lost(future: Future) -> bool:
+    return future.status in ("lost", "pending")
+
+
+def _bytes_of(segment: Segment) -> int:
+    samples = segment.samples
+    if isinstance(samples, dict):
+        return sum(value.nbytes for value in samples.values())
+    return int(getattr(samples, "nbytes", 0))
