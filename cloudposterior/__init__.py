@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cloudposterior.cache import DiskCache, Entry, MemoryCache, Record
     from cloudposterior.cluster.on_coiled import coiled_cluster
     from cloudposterior.cluster.sizing import ClusterOptions, cluster_options
+    from cloudposterior.cluster.submitted import SubmittedRun
     from cloudposterior.errors import (
         BlockError,
         CacheFileError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         TokenWarning,
     )
     from cloudposterior.explanation import Explanation
+    from cloudposterior.submission import attach, submit
 
 __all__ = [
     "BlockError",
@@ -56,14 +58,17 @@ __all__ = [
     "Record",
     "Run",
     "ShippingError",
+    "SubmittedRun",
     "TokenError",
     "TokenWarning",
+    "attach",
     "cloud",
     "cluster_options",
     "coiled_cluster",
     "explain",
     "runs",
     "sample",
+    "submit",
 ]
 
 _HOMES = {
@@ -79,6 +84,9 @@ _HOMES = {
     "coiled_cluster": "cluster.on_coiled",
     "ClusterOptions": "cluster.sizing",
     "cluster_options": "cluster.sizing",
+    "SubmittedRun": "cluster.submitted",
+    "attach": "submission",
+    "submit": "submission",
     "Explanation": "explanation",
 }
 """The module of each public name; all others are errors and warnings."""

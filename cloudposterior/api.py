@@ -24,13 +24,13 @@ from cloudposterior.run import Here, Place, fulfil
 __all__ = ["Run", "cloud", "explain", "runs", "sample"]
 
 
-def _cache(choice: CacheChoice) -> Cache | None:
+def cache_of(choice: CacheChoice) -> Cache | None:
     if choice is None:
         choice = dask.config.get("cloudposterior.cache") or False
     return choose_cache(choice, directory=dask.config.get("cloudposterior.directory"))
 
 
-def _checked(model: object) -> pm.Model:
+def checked(model: object) -> pm.Model:
     if isinstance(model, AnyModel):
         return model
     hint = ""
@@ -141,9 +141,9 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         keep_chains: bool = False,
         progress: bool = True,
     ) -> None:
-        self.model = _checked(model)
+        self.model = checked(model)
         self._place = _place(cluster, keep_chains=keep_chains, progress=progress)
-        self._cache = _cache(cache)
+        self._cache = cache_of(cache)
         self._overwrite = overwrite
 
     def __enter__(self) -> pm.Model:
@@ -336,12 +336,12 @@ def explain(
     miss, compared with .cloudposterior/radon/draws2000_tune1000_chains4-a3f7b2c9.nc:
       target_accept 0.8 -> 0.9
     """
-    kept = _cache(cache)
+    kept = cache_of(cache)
     if cache is None and kept is MEMORY and not MEMORY.entries():
-        kept = _cache("disk")
+        kept = cache_of("disk")
     if kept is None:
         return Explanation(False, reason="there is no cache to look into (cache=False)")
-    call = SampleCall(_checked(model), args, kwargs, on_cluster=cluster is not None)
+    call = SampleCall(checked(model), args, kwargs, on_cluster=cluster is not None)
     reason = call.why_not()
     if reason is not None:
         return Explanation(False, reason=reason)

@@ -43,6 +43,8 @@ class RunStarted:
         the secret may stop the run. Empty where nobody may.
     client : str
         The client, as its scheduler knows it.
+    submitted : str
+        Under which the run was submitted; empty where a client waits for it.
     """
 
     title: str
@@ -50,6 +52,7 @@ class RunStarted:
     owner: str = ""
     stop_digest: str = ""
     client: str = ""
+    submitted: str = ""
 
 
 @dataclass(frozen=True)

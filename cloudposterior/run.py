@@ -20,7 +20,7 @@ from cloudposterior.operations.seed import seed_attribute
 from cloudposterior.posterior import from_tree, is_posterior, to_tree
 from cloudposterior.progress.display import say
 
-__all__ = ["Here", "Place", "Running", "fulfil"]
+__all__ = ["Asked", "Here", "Place", "Running", "answer", "fulfil", "look_up", "say_hit"]
 
 
 class Running(Protocol):
@@ -123,28 +123,95 @@ def fulfil(call: SampleCall, cache: Cache | None, place: Place, *, overwrite: bo
     """
     if cache is None:
         return _run_alone(call, place, fresh=overwrite)
+    asked = look_up(call, cache, overwrite=overwrite)
+    if asked.request is None:
+        return _run_uncached(call, place, asked.why_not)
+    if asked.found is not None:
+        say_hit(call, asked.found[1] if place.progress else None)
+        return from_tree(asked.found[0])
+    if not overwrite:
+        with _never_in_the_way("explaining the miss"):
+            _say(call, near_miss(cache, asked.request))
+    return _run_and_keep(call, place, cache, asked.request, fresh=overwrite)[0]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a cache knows of a call.
+
+    Attributes
+    ----------
+    request : Request or None
+        Its request; None where it has no key.
+    found : tuple of xarray.DataTree and Entry, or None
+        Its result; None where there is none.
+    why_not : str
+        Why it has no key.
+    """
+
+    request: Request | None = None
+    found: tuple[DataTree, Entry] | None = None
+    why_not: str = ""
+
+
+def look_up(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Asked:
+    """Look a call up.
+
+    Parameters
+    ----------
+    call : SampleCall
+        The call.
+    cache : Cache or None
+        The cache; None finds nothing.
+    overwrite : bool
+        Find nothing.
+    """
     reason = call.why_not()
     if reason is not None:
-        return _run_uncached(call, place, reason)
+        return Asked(why_not=reason)
     request: Request | None = None
     found: tuple[DataTree, Entry] | None = None
     try:
         for request in call.requests():
-            found = None if overwrite else _look_up(cache, request)
+            found = None if overwrite or cache is None else _look_up(cache, request)
             if found is not None:
                 break
     except TokenError as error:
-        return _run_uncached(call, place, str(error))
+        return Asked(why_not=str(error))
     except Exception as error:  # noqa: BLE001  (a user's object may raise anything when it is read)
-        return _run_uncached(call, place, f"no key could be made ({_named(error)})")
+        return Asked(why_not=f"no key could be made ({_named(error)})")
+    return Asked(request, found)
+
+
+def answer(
+    call: SampleCall, cache: Cache, place: Place, request: Request, *, fresh: bool
+) -> tuple[Any, Record | None]:
+    """Answer a call whose request somebody else has made.
+
+    Parameters
+    ----------
+    call : SampleCall
+        The call.
+    cache : Cache
+        Where results are kept.
+    place : Place
+        Where it runs.
+    request : Request
+        Its request.
+    fresh : bool
+        Take nothing from an earlier run.
+
+    Returns
+    -------
+    result
+        What the call returns.
+    Record or None
+        Under which it is kept; None where it is not whole.
+    """
+    found = None if fresh else _look_up(cache, request)
     if found is not None:
-        _say(call, _hit_line(found[1]) if place.progress else None)
-        return from_tree(found[0])
-    assert request is not None
-    if not overwrite:
-        with _never_in_the_way("explaining the miss"):
-            _say(call, near_miss(cache, request))
-    return _run_and_keep(call, place, cache, request, fresh=overwrite)
+        return from_tree(found[0]), found[1].record
+    return _run_and_keep(call, place, cache, request, fresh=fresh)
 
 
 def _run_uncached(call: SampleCall, place: Place, reason: str) -> Any:
@@ -190,13 +257,15 @@ def _run(
 
 def _run_and_keep(
     call: SampleCall, place: Place, cache: Cache, request: Request, *, fresh: bool
-) -> Any:
+) -> tuple[Any, Record | None]:
     with place.open(call) as running:
         result, made = _run(running, request, cache, fresh=fresh)
-        if is_posterior(result) and _is_whole(call, result):
-            running.phase("saving")
-            _keep(running, cache, request, result, made)
-    return result
+        if not is_posterior(result) or not _is_whole(call, result):
+            return result, None
+        running.phase("saving")
+        record = _record(request, made)
+        _keep(running, cache, request, result, record)
+    return result, record
 
 
 def _is_whole(call: SampleCall, result: Any) -> bool:
@@ -209,10 +278,10 @@ def _is_whole(call: SampleCall, result: Any) -> bool:
     return lack is None
 
 
-def _keep(running: Running, cache: Cache, request: Request, result: Any, made: _Made) -> None:
+def _keep(running: Running, cache: Cache, request: Request, result: Any, record: Record) -> None:
     result.attrs["cloudposterior_token"] = request.token
     try:
-        cache.put(to_tree(result), _record(request, made))
+        cache.put(to_tree(result), record)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a posterior outranks its copy)
         tell(CacheWarning, f"the posterior is returned, but could not be saved: {_named(error)}")
     else:
@@ -251,6 +320,11 @@ def _hit_line(entry: Entry) -> str:
         f"cached result: {entry.record.model}, {entry.record.label}, "
         f"sampled {entry.record.created}{where}"
     )
+
+
+def say_hit(call: SampleCall, entry: Entry | None) -> None:
+    """Say that a result is a cached one; of None, nothing."""
+    _say(call, None if entry is None else _hit_line(entry))
 
 
 def _say(call: SampleCall, line: str | None) -> None:

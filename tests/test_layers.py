@@ -16,7 +16,7 @@ LAYERS = (
     {"identity", "samplers", "posterior", "shipping"},
     {"operations", "cache", "progress"},
     {"explanation", "run", "blocks", "cluster"},
-    {"api", "demo", "cli"},
+    {"api", "submission", "demo", "cli"},
 )
 WITHIN_A_LAYER = {
     ("samplers", "identity.walk"),
@@ -25,6 +25,8 @@ WITHIN_A_LAYER = {
     ("shipping", "identity.ops"),
     ("shipping", "identity.model"),
     ("run", "explanation"),
+    ("cluster", "run"),
+    ("submission", "api"),
     ("demo", "api"),
     ("cli", "api"),
     ("cli", "demo"),

@@ -24,6 +24,7 @@ _ALLOWED = (
     "pass a distributed.Client, a cluster object (LocalCluster, coiled.Cluster, SLURMCluster...), "
     "the address of a scheduler such as 'tcp://10.0.0.1:8786', 'local', or None for no cluster"
 )
+_GONE_S = 1.0
 _GONE = ("closing", "closed", "stopping", "stopped", "failed")
 
 
@@ -268,6 +269,7 @@ def _close(client: Client) -> None:
     """Close a client; a scheduler that is gone by then costs no result."""
     name = repr(client)
     try:
-        client.close()
+        # one whose scheduler is gone has nothing to say good-bye to
+        client.close(**({} if client.status == "running" else {"timeout": _GONE_S}))
     except (OSError, TimeoutError) as error:
         warn(ClusterWarning, f"{name} could not be closed ({type(error).__name__}: {error})")

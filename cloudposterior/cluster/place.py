@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from cloudposterior.cluster.interrupts import keep_interrupts
 from cloudposterior.cluster.losses import tell_losses
 from cloudposterior.cluster.partial import Parts, parts_of
 from cloudposterior.cluster.share import Shared
+from cloudposterior.cluster.submitted import SubmittedRun, find_run, id_of
 from cloudposterior.cluster.versions import versions_here
 from cloudposterior.cluster.workers import Absence, check_workers, wait_for_workers
 from cloudposterior.errors import ClusterWarning, tell
@@ -68,11 +69,14 @@ class OnCluster:
         Whether chains that are whole are returned when others fail.
     progress : bool
         Whether it is shown, here and on the dashboard, how a run stands.
+    submitted : str
+        Under which the run was submitted that a worker drives; empty where its client does.
     """
 
     cluster: Any
     keep_chains: bool = False
     progress: bool = True
+    submitted: str = ""
 
     @contextmanager
     def open(self, call: SampleCall) -> Iterator[RunOnCluster]:
@@ -155,6 +159,10 @@ class RunOnCluster:
         check_workers(client, _PACKAGES)
         keep_interrupts(client)
         tell_losses(client)
+        if request is not None and not fresh and not self.place.submitted:
+            submitted = find_run(client, id_of(call.model.name, request.token))
+            if submitted is not None:
+                return self._joined(submitted)
         sent = request.token if request is not None and not fresh else uuid.uuid4().hex
         name = f"{_word(call.model.name or 'model')}-sample"
         parts = parts_of(call, request, cache)
@@ -176,7 +184,7 @@ class RunOnCluster:
         # before there is a link that stops it
         with events_of(client, run.key, heard):
             if self.place.progress:
-                view.share(Shared(client, run.key, view.table.title, run.chains))
+                view.share(self._shared(run))
             for chain in parts.whole:
                 view.tell(join.report_whole(chain))
             for chain, state in parts.states.items():
@@ -198,6 +206,27 @@ class RunOnCluster:
             drawing.keep = partial(parts.look, join, recorded)
             with parts.kept_from(join, recorded):
                 return self._result(drawing, run), recorded
+
+    def _joined(self, submitted: SubmittedRun) -> tuple[Any, Any]:
+        """Wait for a run that was submitted, which a worker drives."""
+        view, listening = self.view, ExitStack()
+        view.phase("sampling", "this run was submitted before")
+
+        def watch() -> bool:
+            if view.table.run != submitted.key:
+                view.table.run = submitted.key
+                listening.enter_context(events_of(self.client, submitted.key, view.take))
+            return view.watch()
+
+        with listening:
+            result = submitted.watched(watch)
+        if submitted.record is not None:
+            return result, submitted.record.random_seed
+        return result, result.attrs.get("cloudposterior_random_seed")
+
+    def _shared(self, run: Run) -> Shared:
+        submitted = self.place.submitted
+        return Shared(self.client, run.key, self.view.table.title, run.chains, submitted)
 
     def forget(self, request: Request, cache: Cache) -> None:
         """Discard what runs that did not end have left of a request."""

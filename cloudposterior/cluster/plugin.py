@@ -1,4 +1,4 @@
-"""What stays in a scheduler and in workers: the board of all runs, its page, losses, and Ctrl-C.
+"""What stays in a scheduler and in workers: the board of all runs, what they left, and Ctrl-C.
 
 Nothing here waits, and nothing imports PyMC.
 """
@@ -14,7 +14,7 @@ import signal
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
@@ -25,7 +25,7 @@ from cloudposterior.progress.board import Board
 if TYPE_CHECKING:
     from distributed import Scheduler, Worker
 
-__all__ = ["KeepInterrupts", "PosteriorPlugin", "TellLosses"]
+__all__ = ["Expiry", "KeepInterrupts", "PosteriorPlugin", "TellLosses"]
 
 
 class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
@@ -53,6 +53,8 @@ class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
         """Open the way for clients, and the page."""
         self._scheduler = scheduler
         scheduler.handlers["cloudposterior_tell"] = self.tell
+        scheduler.handlers["cloudposterior_status"] = self.status
+        scheduler.handlers["cloudposterior_stop"] = self.stop_submitted
         try:
             # it brings in Bokeh
             page = importlib.import_module("cloudposterior.progress.page")
@@ -85,9 +87,81 @@ class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
         self._scheduler.log_event(TOPIC, to_message(key, StopAsked(digest)))
         return True
 
+    def status(self, submitted: str) -> tuple[str, dict[str, Any] | None]:
+        """Say how a run stands that was submitted: its key, and its table as plain values."""
+        run = self.board.find(submitted)
+        return ("", None) if run is None else (run.key, asdict(run.table.snapshot()))
+
+    def stop_submitted(self, submitted: str) -> bool:
+        """Ask whoever drives a run that was submitted to stop it; say whether there is one yet."""
+        run = self.board.find(submitted)
+        if run is None:
+            return False
+        for digest in tuple(run.waiting):
+            self._scheduler.log_event(TOPIC, to_message(run.key, StopAsked(digest)))
+        return True
+
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Note that nobody waits any more for what a client wanted."""
         self.board.lose(client)
+
+
+class Expiry(SchedulerPlugin):  # type: ignore[misc]
+    """Lets go of what runs have left on the cluster, once a set time has passed."""
+
+    name = "cloudposterior-expiry"
+    idempotent = True
+
+    def __init__(self) -> None:
+        self._due: dict[str, asyncio.TimerHandle] = {}
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Open the way for clients."""
+        self._scheduler = scheduler
+        scheduler.handlers["cloudposterior_expire"] = self.expire
+        scheduler.handlers["cloudposterior_there"] = self.is_there
+
+    def is_there(self, name: str) -> bool:
+        """Tell whether a dataset is published of which nothing was lost for good."""
+        published = self._datasets.get(name)
+        return published is not None and all(
+            (task := self._scheduler.tasks.get(key)) is not None
+            and bool(task.who_has or task.run_spec)
+            for key in published["keys"]
+        )
+
+    async def close(self) -> None:
+        """Wait for nothing more."""
+        for due in self._due.values():
+            due.cancel()
+
+    def expire(self, run: str, seconds: float) -> None:
+        """Let go of a run some time after its latest part was put there, and after its end."""
+        if run in self._due:
+            self._due[run].cancel()
+        loop = asyncio.get_running_loop()
+        self._due[run] = loop.call_later(seconds, self._let_go, run, seconds)
+
+    def _let_go(self, run: str, seconds: float) -> None:
+        names = [name for name in self._datasets if name.startswith(f"cloudposterior/{run}/")]
+        keys = {name: self._datasets[name]["keys"] for name in names}
+        if any(self._is_under_way(key) for held in keys.values() for key in held):
+            self.expire(run, seconds)
+            return
+        self._due.pop(run, None)
+        for name in names:
+            # as Dask does when somebody unpublishes a dataset, who would be a client
+            del self._scheduler.extensions["publish"].datasets[name]
+            self._scheduler.client_releases_keys(keys[name], f"published-{name}")
+
+    @property
+    def _datasets(self) -> dict[Any, Any]:
+        datasets: dict[Any, Any] = self._scheduler.extensions["publish"].datasets
+        return {name: of for name, of in datasets.items() if isinstance(name, str)}
+
+    def _is_under_way(self, key: Any) -> bool:
+        task = self._scheduler.tasks.get(key)
+        return task is not None and task.state not in ("memory", "erred", "forgotten")
 
 
 class TellLosses(SchedulerPlugin):  # type: ignore[misc]

@@ -1,14 +1,19 @@
-"""Whether the client can talk to workers, or must have the scheduler pass their draws on."""
+"""What can be reached: workers from the client, and the client's cache from workers."""
 
 from __future__ import annotations
 
+import os
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+from cloudposterior.cache import Cache, DiskCache
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["reaches_workers"]
+__all__ = ["reachable", "reaches_workers"]
 
 _TIMEOUT_S = 3.0
 _known: WeakKeyDictionary[Client, bool] = WeakKeyDictionary()
@@ -43,3 +48,39 @@ async def _try(client: Client, address: str) -> bool:
         return False
     await comm.close()
     return True
+
+
+def reachable(cache: Cache | None, client: Client) -> Cache | None:
+    """Give a cache as the workers of a cluster reach it.
+
+    Parameters
+    ----------
+    cache : Cache or None
+        The client's.
+    client : distributed.Client
+        A connected, synchronous client.
+
+    Returns
+    -------
+    Cache or None
+        None where they do not: a directory that they do not see, memory, no cache.
+    """
+    if isinstance(cache, DiskCache):
+        root = Path(cache.root).absolute()
+        return DiskCache(root) if _is_seen(root, client) else None
+    return cache if getattr(cache, "shared", False) else None
+
+
+def _is_seen(root: Path, client: Client) -> bool:
+    """Tell whether all workers see a directory of this machine, by a file in it."""
+    probe = root / f".cloudposterior-reach-{uuid.uuid4().hex}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        try:
+            seen = client.run(os.path.exists, str(probe), on_error="return")
+        finally:
+            probe.unlink()
+    except OSError:
+        return False
+    return bool(seen) and all(one is True for one in seen.values())

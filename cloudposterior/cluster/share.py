@@ -38,9 +38,13 @@ class Shared:
         What it is.
     chains : int
         How many chains there are.
+    submitted : str
+        Under which it was submitted; empty where it was not.
     """
 
-    def __init__(self, client: Client, run: str, title: str, chains: int) -> None:
+    def __init__(
+        self, client: Client, run: str, title: str, chains: int, submitted: str = ""
+    ) -> None:
         self._client = client
         self._run = run
         self._secret = secrets.token_urlsafe(24)
@@ -54,7 +58,7 @@ class Shared:
         except Exception as error:  # noqa: BLE001  (what a scheduler lacks may raise anything)
             self._give_up(f"since its scheduler cannot run what keeps it ({error!r})")
             return
-        self.tell(RunStarted(title, chains, owner, self.stop_digest, client.id))
+        self.tell(RunStarted(title, chains, owner, self.stop_digest, client.id, submitted))
 
     def tell(self, event: Event) -> None:
         """Tell the board."""

@@ -85,6 +85,10 @@ class Board:
         """Give a run by its key."""
         return self._runs.get(key)
 
+    def find(self, submitted: str) -> PostedRun | None:
+        """Give the latest run that was submitted under a name."""
+        return next((run for run in self if run.started.submitted == submitted), None)
+
     def take(self, key: str, event: Event, *, who: str = "") -> None:
         """Take an event in; those of a run that nobody has announced say nothing to anybody.
 

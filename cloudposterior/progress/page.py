@@ -236,7 +236,7 @@ class _Page:
         judged = f"judged by {found.draws} draws of each chain" if text and found else ""
         if judged and found and len(found.chains) > _MOST_LINES:
             judged += f"; {_MOST_LINES} of {len(found.chains)} chains are plotted"
-        self.parameter.text = f"<h3>{html.escape(text)}</h3>{judged}"
+        self.parameter.text = f"<h3>{html.escape(text)}</h3>{html.escape(judged)}"
         for name, source in self.lines.items():
             source.data = data[name]
 

@@ -1,0 +1,101 @@
+"""What runs leave on a cluster: futures under names, for whoever asks, until a set time has passed.
+
+They are Dask's published datasets, named ``cloudposterior/<run>/<part>``, so they outlive the
+client that made them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dask.config
+from dask.utils import parse_timedelta
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["RUN", "is_there", "keep", "kept", "let_go", "parts_kept", "runs_kept"]
+
+_PREFIX = "cloudposterior"
+
+RUN = "run"
+"""The part under which the task that drives a run is kept."""
+
+
+def _name(run: str, part: str) -> str:
+    return f"{_PREFIX}/{run}/{part}"
+
+
+def keep(client: Client, run: str, part: str, future: Future, *, replace: bool = False) -> bool:
+    """Keep what a future stands for.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected, synchronous client.
+    run, part : str
+        Under which it is kept.
+    future : distributed.Future
+        The future.
+    replace : bool
+        Whether to replace what is kept there.
+
+    Returns
+    -------
+    bool
+        False if there is something already, which stays.
+    """
+    try:
+        client.publish_dataset(future, name=_name(run, part), override=replace)
+    except KeyError:
+        return False
+    seconds = parse_timedelta(dask.config.get("cloudposterior.cluster.keep-results"))
+    client.sync(client.scheduler.cloudposterior_expire, run=run, seconds=float(seconds))
+    return True
+
+
+def is_there(client: Client, run: str, part: str) -> bool:
+    """Tell whether a part is kept, and could be had: what only a lost worker had cannot."""
+    there: bool = client.sync(client.scheduler.cloudposterior_there, name=_name(run, part))
+    return there
+
+
+def kept(client: Client, run: str, part: str) -> Future | None:
+    """Give the future that is kept; None where there is none."""
+    try:
+        future: Future = client.get_dataset(_name(run, part))
+    except KeyError:
+        return None
+    return future
+
+
+def parts_kept(client: Client, run: str) -> list[str]:
+    """List what is kept of a run."""
+    return [name[2] for name in _names(client) if name[1] == run]
+
+
+def runs_kept(client: Client) -> list[str]:
+    """List the runs of which something is kept."""
+    return sorted({name[1] for name in _names(client)})
+
+
+def let_go(client: Client, run: str, *parts: str) -> None:
+    """Keep no more of a run than what others still hold.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected, synchronous client.
+    run : str
+        The run.
+    *parts : str
+        Which parts; none for all of them.
+    """
+    for part in parts or parts_kept(client, run):
+        client.unpublish_dataset(_name(run, part))
+
+
+def _names(client: Client) -> list[list[str]]:
+    names: list[Any] = list(client.list_datasets())
+    split = [name.split("/") for name in names if isinstance(name, str)]
+    return [name for name in split if len(name) == 3 and name[0] == _PREFIX]
