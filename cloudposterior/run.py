@@ -20,7 +20,11 @@ from cloudposterior.operations.seed import seed_attribute
 from cloudposterior.posterior import from_tree, is_posterior, to_tree
 from cloudposterior.progress.display import say
 
-__all__ = ["Asked", "Here", "Place", "Running", "answer", "fulfil", "look_up", "say_hit"]
+__all__ = ["STATES", "Asked", "Here", "Place", "Running", "answer", "fulfil", "look_up", "say_hit"]
+
+
+STATES = "cloudposterior_states"
+"""The group of a cached result that says where its chains ended; no caller gets to see it."""
 
 
 class Running(Protocol):
@@ -49,6 +53,10 @@ class Running(Protocol):
 
     def phase(self, name: str, detail: str = "") -> None:
         """Show what is being done beside the sampling."""
+        ...
+
+    def states(self) -> DataTree | None:
+        """Give where the chains ended, for a longer run; None where none could go on from there."""
         ...
 
     def forget(self, request: Request, cache: Cache) -> None:
@@ -97,6 +105,10 @@ class _RunHere:
 
     def phase(self, name: str, detail: str = "") -> None:
         """Do nothing: PyMC has shown what it did."""
+
+    def states(self) -> DataTree | None:
+        """Give none: PyMC forgets where its chains ended."""
+        return None
 
     def forget(self, request: Request, cache: Cache) -> None:
         """Do nothing: no part of a run is kept."""
@@ -221,8 +233,19 @@ def _run_uncached(call: SampleCall, place: Place, reason: str) -> Any:
 
 def _look_up(cache: Cache, request: Request) -> tuple[DataTree, Entry] | None:
     with _never_in_the_way(f"reading {request.label!r} of {request.model_name!r}"):
-        return cache.get(request.token, model=request.model_name, label=request.label)
+        found = cache.get(request.token, model=request.model_name, label=request.label)
+        if found is not None and STATES in found[0].children:
+            del found[0][STATES]
+        return found
     return None
+
+
+def _with_states(tree: DataTree, states: DataTree | None) -> DataTree:
+    """Put beside a result where its chains ended."""
+    if states is None:
+        return tree
+    groups = {**tree.children, STATES: states}
+    return DataTree(dataset=tree.to_dataset(), children={k: v.copy() for k, v in groups.items()})
 
 
 @dataclass(frozen=True)
@@ -281,7 +304,7 @@ def _is_whole(call: SampleCall, result: Any) -> bool:
 def _keep(running: Running, cache: Cache, request: Request, result: Any, record: Record) -> None:
     result.attrs["cloudposterior_token"] = request.token
     try:
-        cache.put(to_tree(result), record)
+        cache.put(_with_states(to_tree(result), running.states()), record)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a posterior outranks its copy)
         tell(CacheWarning, f"the posterior is returned, but could not be saved: {_named(error)}")
     else:

@@ -8,16 +8,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dask.base import tokenize
+from xarray import DataTree
 
 from cloudposterior.cache import Cache
 from cloudposterior.cluster import tasks
 from cloudposterior.cluster.connect import open_client
 from cloudposterior.cluster.drive import Drive
+from cloudposterior.cluster.earlier import find_earlier, keeps_states
 from cloudposterior.cluster.interrupts import keep_interrupts
 from cloudposterior.cluster.losses import tell_losses
 from cloudposterior.cluster.partial import Parts, parts_of
@@ -37,12 +39,14 @@ from cloudposterior.progress.feed import events_of
 from cloudposterior.progress.table import RunTable
 from cloudposterior.progress.view import RunView
 from cloudposterior.samplers.drawn import label_of
+from cloudposterior.samplers.longer_join import Earlier, LongerJoin
 from cloudposterior.samplers.protocol import Run, Sampler, Segment, State
 from cloudposterior.samplers.pymc import sampler_packages
 from cloudposterior.samplers.pymc_chains import PyMCChains
 from cloudposterior.samplers.pymc_join import PyMCJoin
 from cloudposterior.samplers.resolve import Resolved, resolve
 from cloudposterior.samplers.seeds import packed_seed
+from cloudposterior.samplers.states import tree_of_states
 from cloudposterior.samplers.whole_chains import WholeChains
 from cloudposterior.samplers.whole_join import WholeJoin
 from cloudposterior.shipping import pack_arguments, pack_model
@@ -119,6 +123,7 @@ class RunOnCluster:
     call: SampleCall
     client: Client
     view: RunView
+    _ends: dict[int, State] = field(default_factory=dict)
 
     def phase(self, name: str, detail: str = "") -> None:
         """Show what is being done beside the sampling."""
@@ -167,27 +172,36 @@ class RunOnCluster:
         name = f"{_word(call.model.name or 'model')}-sample"
         parts = parts_of(call, request, cache)
         seed, found = (call.seed, {}) if fresh else parts.find(call.seed)
-        if seed is None:
-            # held to the end, so that who asks for the same run meanwhile finds it
-            chosen = client.submit(tasks.choose_seed, key=f"{name}-seed-{sent}", pure=False)
-            seed = chosen.result()
+        # a generator moves on when PyMC is asked what it would do
         packed, recorded = packed_seed(seed), recorded_seed(seed)
-        resolved = resolve({**call.arguments, "random_seed": seed}, call.extra)
+        known = {} if seed is None else {"random_seed": seed}
+        resolved = resolve({**call.arguments, **known}, call.extra)
+        earlier = None if fresh else find_earlier(cache, request, call, resolved, recorded)
+        if seed is None:
+            if earlier is not None:
+                seed = earlier.random_seed
+            else:
+                # held to the end, so that who asks for the same run meanwhile finds it
+                chosen = client.submit(tasks.choose_seed, key=f"{name}-seed-{sent}", pure=False)
+                seed = chosen.result()
+            packed = recorded = seed
         check_workers(client, sampler_packages(resolved.sampler))
         run = _run(call, resolved, packed, tokenize(sent, recorded))
-        sampler, join = _sampler(call, resolved)
-        _tell_of_start(call, client)
+        sampler, join = _sampler(call, resolved, earlier)
+        _tell_of_start(call, client, earlier)
         parts.add_to(join, found)
-        chains = [tuple(range(run.chains))] if resolved.together else _each(parts.missing)
+        missing = [chain for chain in range(run.chains) if not join.is_whole(chain)]
+        chains = [tuple(range(run.chains))] if resolved.together else _each(missing)
+        states = {**join.states(), **parts.states}
         absence = Absence(client, view.phase)
         heard = _Heard(view.take)
         # before there is a link that stops it
         with events_of(client, run.key, heard):
             if self.place.progress:
                 view.share(self._shared(run))
-            for chain in parts.whole:
+            for chain in set(range(run.chains)).difference(missing):
                 view.tell(join.report_whole(chain))
-            for chain, state in parts.states.items():
+            for chain, state in states.items():
                 view.tell(join.report(chain, state))
             view.phase("sending the model")
             heard.drive = drive = Drive(
@@ -199,13 +213,20 @@ class RunOnCluster:
                 told=view.tell,
                 memory_of=absence.memory_of,
             )
-            drawing = _Drawing(drive, join, chains, parts.states, absence)
+            drawing = _Drawing(drive, join, chains, states, absence)
             if resolved.together:
                 # chains that talk to each other are worth nothing alone
                 return self._result(drawing, run), recorded
             drawing.keep = partial(parts.look, join, recorded)
             with parts.kept_from(join, recorded):
-                return self._result(drawing, run), recorded
+                result = self._result(drawing, run)
+            if keeps_states(call, resolved):
+                self._ends.update(join.ends())
+            return result, recorded
+
+    def states(self) -> DataTree | None:
+        """Give where the chains ended; None where a longer run could not go on from there."""
+        return tree_of_states(self._ends) if self._ends else None
 
     def _joined(self, submitted: SubmittedRun) -> tuple[Any, Any]:
         """Wait for a run that was submitted, which a worker drives."""
@@ -371,7 +392,9 @@ def _run(call: SampleCall, resolved: Resolved, seed: Any, sent: str) -> Run:
     )
 
 
-def _sampler(call: SampleCall, resolved: Resolved) -> tuple[Sampler, Any]:
+def _sampler(call: SampleCall, resolved: Resolved, earlier: Earlier | None) -> tuple[Sampler, Any]:
+    if earlier is not None:
+        return PyMCChains(), LongerJoin(call.model, call.arguments, earlier)
     if resolved.sampler == "pymc":
         return PyMCChains(), PyMCJoin(call.model, call.arguments)
     checks = resolved.sampler in ("numpyro", "blackjax")
@@ -382,7 +405,11 @@ def _flags(run: Run) -> str:
     return ",".join(f"{name}={value}" for name, value in sorted(run.settings.items()) if value)
 
 
-def _tell_of_start(call: SampleCall, client: Client) -> None:
+def _tell_of_start(call: SampleCall, client: Client, earlier: Earlier | None) -> None:
+    if earlier is not None and not call.quiet:
+        _log.info(
+            "%s draws of %s chains are those of an earlier run", earlier.draws, earlier.chains
+        )
     if not call.quiet:
         workers = len(client.scheduler_info(n_workers=-1).get("workers", {}))
         _log.info(

@@ -105,13 +105,18 @@ def _check_fit(first: xr.Dataset, later: xr.Dataset, along: str, group: str) -> 
         other = later.variables[name]
         if _form(variable, along) != _form(other, along):
             raise ValueError(f"the parts do not fit in {group}/{name}")
-        if along not in variable.dims and name in first.coords and not variable.equals(other):
+        if along not in variable.dims and name in first.coords and not _are_equal(variable, other):
             raise ValueError(f"the parts have other coordinates in {group}/{name}")
 
 
 def _form(variable: xr.Variable, along: str) -> tuple[Any, ...]:
     sizes = {dim: size for dim, size in variable.sizes.items() if dim != along}
     return variable.dims, variable.dtype, sizes
+
+
+def _are_equal(one: xr.Variable, other: xr.Variable) -> bool:
+    equal: bool = one.equals(other)  # type: ignore[no-untyped-call]
+    return equal
 
 
 def _add_times(groups: Mapping[str, xr.Dataset], first: DataTree, later: DataTree) -> None:

@@ -139,13 +139,15 @@ def _are_steps_known(resolved: Resolved) -> bool:
 
 def _repeats(arguments: Mapping[str, Any], settings: Mapping[str, str]) -> bool:
     """Tell whether a call would give the same bits once more."""
-    compiling = [arguments.get("compile_kwargs"), arguments.get("backend"), *settings.items()]
+    compiling = [arguments.get("backend"), *(arguments["compile_kwargs"] or {}).values()]
+    words = [*compiling, *settings.values()]
     # a generator is elsewhere after a run, and not in the same place after one of more chains
     seed = arguments["random_seed"]
     return (
         not isinstance(seed, np.random.Generator | np.random.BitGenerator)
         and settings.get("numba__fastmath") != "True"
-        and not any(name in str(compiling).lower() for name in ("jax", "pytorch", "mlx"))
+        and all(isinstance(word, _PLAIN) for word in compiling)
+        and not any(name in str(words).lower() for name in ("jax", "pytorch", "mlx"))
     )
 
 

@@ -293,7 +293,7 @@ def _as_prepared(taken: dict[str, Any], said: list[Said]) -> _Prepared:
     resumable = together is None and all(map(_is_resumable, _methods(step)))
     return _Prepared(
         step=step,
-        initial=_taken_down(step) if resumable else None,
+        initial=_initial(step) if resumable else None,
         points=taken["start"],
         generators=[get_state_from_generator(rng) for rng in taken["rngs"]],
         recorder=recorder,
@@ -301,6 +301,19 @@ def _as_prepared(taken: dict[str, Any], said: list[Said]) -> _Prepared:
         total=int(taken["draws"]),
         together=together,
     )
+
+
+def _initial(step: Any) -> tuple[Any, ...] | None:
+    """Give what a step method knows at first; None where PyMC does not take it back.
+
+    It refuses its own copy of what has no notion of being equal, as a mode to compile with.
+    """
+    taken_down = _taken_down(step)
+    try:
+        _put_back(step, taken_down)
+    except ValueError:
+        return None
+    return taken_down
 
 
 def _instantiated(kept: KeptModel, step: Callable[..., Any], model: Any, **kwargs: Any) -> Any:

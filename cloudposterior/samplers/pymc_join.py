@@ -140,6 +140,12 @@ class PyMCJoin:
         """Count the draws of a chain that have come in, tuning included."""
         return self._drawn[chain]
 
+    def cut(self, length: int) -> None:
+        """Leave out what came in of each chain after so many draws, tuning included."""
+        for trace in self._traces:
+            chain = trace.chain
+            trace.draw_idx = self._drawn[chain] = min(self._drawn[chain], length)
+
     def so_far(self) -> Drawn | None:
         """Give the draws that have come in; None where they went into a trace of the user's."""
         if not self._arrays:
@@ -152,6 +158,15 @@ class PyMCJoin:
         """Say whether all draws of a chain have come in."""
         plan = self._plan
         return plan is not None and self._drawn[chain] >= plan.tune + int(self._call["draws"])
+
+    def states(self) -> dict[int, State]:
+        """Give where chains go on from before anything has come in: nowhere."""
+        return {}
+
+    def ends(self) -> dict[int, State]:
+        """Give where the chains ended; nothing unless that is known of all."""
+        known = all(self.is_whole(chain) and chain in self._states for chain in range(self._chains))
+        return dict(self._states) if known else {}
 
     def part(self, chain: int, first: int) -> DataTree | None:
         """Give the draws of a chain from one on, for `add_part`.
@@ -172,8 +187,10 @@ class PyMCJoin:
         plan, last = self._plan, self._drawn[chain]
         if plan is None or self._call["trace"] is not None or last <= first:
             return None
-        state = None if self.is_whole(chain) else self._states.get(chain)
-        if not self.is_whole(chain) and (state is None or state.drawn != last):
+        state = self._states.get(chain)
+        if state is not None and state.drawn != last:
+            state = None
+        if state is None and not self.is_whole(chain):
             return None
         trace = next(trace for trace in self._traces if trace.chain == chain)
         # what was not to be kept of the tuning never came in
@@ -216,7 +233,7 @@ class PyMCJoin:
             raise ValueError(f"nothing says how chain {chain} goes on")
         for segment in segments:
             self.add(segment, state if segment is segments[-1] else None)
-        return state
+        return state if last < total else None
 
     def _begin(self, segment: Segment) -> None:
         plan = self._plan = segment.plan

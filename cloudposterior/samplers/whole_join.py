@@ -108,6 +108,14 @@ class WholeJoin:
         """Say whether all draws of a chain have come in."""
         return chain in self._arrived
 
+    def states(self) -> dict[int, State]:
+        """Give nothing: these chains do not go on from anywhere."""
+        return {}
+
+    def ends(self) -> dict[int, State]:
+        """Give nothing: these chains do not go on from anywhere."""
+        return {}
+
     def part(self, chain: int, first: int) -> DataTree | None:
         """Give a chain that is whole, for `add_part`; None where it is not.
 

@@ -21,21 +21,25 @@ from pymc.step_methods.metropolis import CauchyProposal
 from pymc.step_methods.state import DataClassState, dataclass_state
 
 from cloudposterior.cache import Cache, DiskCache, MemoryCache, Record
-from cloudposterior.operations.sample import SampleCall
 from cloudposterior.samplers import kept
 from cloudposterior.samplers.plain_values import read_plain, write_plain
 from cloudposterior.samplers.protocol import Budget, Run, State
 from cloudposterior.samplers.pymc_chains import Held, PyMCChains
 from cloudposterior.samplers.seeds import packed_seed
 from cloudposterior.samplers.states import plain_of, state_of, states_of_tree, tree_of_states
-from cloudposterior.shipping import pack_arguments, pack_model
+from tests.samplers.drawing import (
+    OPTIONS,
+    Chains,
+    Draws,
+    assert_same_draws,
+    discrete,
+    draws_of,
+    normal,
+)
 
 Build = Callable[[], pm.Model]
-Draws = dict[str, np.ndarray]
 
-DRAWS, TUNE = 12, 20
-"""Enough for what tunes every few draws."""
-
+DRAWS, TUNE = OPTIONS["draws"], OPTIONS["tune"]
 LONG_TUNE = 115
 """Enough for the mass matrix to adapt: its first window ends at 101."""
 
@@ -46,52 +50,6 @@ def quick() -> Iterator[None]:
     with pytensor.config.change_flags(mode="FAST_COMPILE", numba__fastmath=False):
         yield
     kept._kept.clear()
-
-
-class Chain:
-    """Chain 1 of a call, drawn here as a worker draws it."""
-
-    def __init__(self, model: pm.Model, **options: Any) -> None:
-        options = {"draws": DRAWS, "tune": TUNE, "chains": 2, "random_seed": 3, **options}
-        options.update(nuts_sampler="pymc", progressbar=False, quiet=True)
-        call = SampleCall(model, (), options, on_cluster=True)
-        self.tune = options["tune"]
-        token, structure = call.model_tokens()
-        self.model = pack_model(model)
-        self.run = Run(
-            key=token,
-            model=token,
-            structure=structure,
-            arguments=pack_arguments(call.arguments_of_chains("pymc"), model),
-            seed=packed_seed(3),
-            chains=call.chains,
-            settings=call.settings,
-        )
-
-    def start(self) -> State:
-        return PyMCChains().start(self.model, self.run, (1,))
-
-    def advance(self, state: State, draws: int) -> tuple[State, Draws]:
-        """Draw so many draws, in what is like another process."""
-        kept._kept.clear()
-        left = iter(range(draws - 1))
-        budget = Budget(1e6, lambda: next(left, None) is None)
-        state, (part,) = PyMCChains().advance(self.model, self.run, state, budget)
-        assert part.draws == draws
-        drawn = dict(part.samples)
-        for number, kinds in enumerate(part.stats):
-            for name in kinds.keys() - {"warning"}:
-                if not name.startswith(("perf_", "process_")):
-                    drawn[f"{number} {name}"] = kinds[name]
-        return state, drawn
-
-    def draws(self, *cuts: int, through: Callable[[State], State] = lambda state: state) -> Draws:
-        """Draw the chain, cut after these many draws."""
-        state, parts = self.start(), []
-        for end in (*cuts, state.total):
-            state, drawn = self.advance(through(state), end - state.drawn)
-            parts.append(drawn)
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -134,30 +92,6 @@ def assert_same(one: Any, other: Any) -> None:
         assert_same(one.args, other.args)
     else:
         assert one == other or (one != one and other != other)
-
-
-def assert_same_draws(one: Draws, other: Draws) -> None:
-    assert one.keys() == other.keys()
-    for name, values in other.items():
-        assert one[name].dtype == values.dtype
-        assert np.array_equal(one[name], values, equal_nan=values.dtype.kind == "f"), name
-
-
-def normal() -> pm.Model:
-    with pm.Model() as model:
-        x = pm.Normal("x", shape=3)
-        s = pm.HalfNormal("s")
-        pm.Normal("y", x.sum(), s, observed=[0.1, -0.4, 0.3])
-    return model
-
-
-def discrete() -> pm.Model:
-    with pm.Model() as model:
-        b = pm.Bernoulli("b", 0.4, shape=3)
-        z = pm.Categorical("z", [0.2, 0.3, 0.5], shape=2)
-        n = pm.Poisson("n", 3.0)
-        pm.Normal("y", n + z.sum() * b.sum(), 1.0, observed=[2.0, 3.0])
-    return model
 
 
 def of(name: str) -> Callable[[pm.Model], Any]:
@@ -215,13 +149,13 @@ STEPS: dict[str, tuple[Build, Callable[[pm.Model], Any]]] = {
 def test_chain_of_a_step_goes_on_from_a_file(name: str, tmp_path: Path) -> None:
     build, given = STEPS[name]
     model = build()
-    chain = Chain(model, step=given(model))
+    chain = Chains(model, step=given(model))
     cut = chain.draws(1, 13, TUNE, 27, through=lambda state: through(DiskCache(tmp_path), state))
     assert_same_draws(cut, chain.draws())
 
 
 def test_chain_goes_on_from_any_cache(cache: Cache) -> None:
-    chain = Chain(discrete())
+    chain = Chains(discrete())
     cut = chain.draws(9, 25, through=lambda state: through(cache, state))
     assert_same_draws(cut, chain.draws())
 
@@ -236,13 +170,13 @@ INITS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("init", INITS)
 def test_chain_of_an_init_goes_on_from_a_file(init: str, tmp_path: Path) -> None:
-    chain = Chain(normal(), init=init, tune=LONG_TUNE, n_init=50)
+    chain = Chains(normal(), init=init, tune=LONG_TUNE, n_init=50)
     cut = chain.draws(*INITS[init], through=lambda state: through(DiskCache(tmp_path), state))
     assert_same_draws(cut, chain.draws())
 
 
 def test_chain_whose_state_pymc_cannot_say_is_drawn_whole() -> None:
-    chain = Chain(normal(), init="jitter+adapt_diag_grad", tune=LONG_TUNE)
+    chain = Chains(normal(), init="jitter+adapt_diag_grad", tune=LONG_TUNE)
     state = chain.start()
     assert state.held is None
     with pytest.raises(TypeError, match="drawn whole"):
@@ -259,7 +193,20 @@ def test_mass_matrix_of_the_users_is_drawn_whole() -> None:
 
     model = normal()
     step = pm.NUTS(model=model, potential=Mine(np.ones(4)))
-    assert Chain(model, step=step).start().held is None
+    assert Chains(model, step=step).start().held is None
+
+
+def test_chain_whose_state_pymc_does_not_take_back_is_drawn_whole() -> None:
+    model = normal()
+    step = pm.DEMetropolisZ(model=model, mode=pytensor.compile.mode.FAST_COMPILE)
+    chains = Chains(model, step=step)
+    state = chains.start()
+    assert state.held is None
+    state, (part,) = PyMCChains().advance(
+        chains.model, chains.run, state, Budget(1e-9, lambda: False)
+    )
+    assert state.finished
+    assert part.draws == TUNE + DRAWS
 
 
 def _go_on(path: Path, run: Run, model: bytes) -> Draws:
@@ -268,18 +215,18 @@ def _go_on(path: Path, run: Run, model: bytes) -> Draws:
     state = states_of_tree(found[0])[1]
     state, (part,) = PyMCChains().advance(model, run, state, Budget(1e6, lambda: False))
     assert state.finished
-    return dict(part.samples)
+    return draws_of(part)
 
 
 @pytest.mark.slow
 def test_chain_goes_on_in_another_process(tmp_path: Path) -> None:
-    chain = Chain(normal(), tune=LONG_TUNE)
+    chain = Chains(normal(), tune=LONG_TUNE)
     state, _ = chain.advance(chain.start(), 104)
     through(DiskCache(tmp_path), state)
     _, rest = chain.advance(state, state.total - 104)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
         drawn = other.submit(_go_on, tmp_path, chain.run, chain.model).result()
-    assert_same_draws(drawn, {name: rest[name] for name in drawn})
+    assert_same_draws(drawn, draws_of(rest))
 
 
 # what is written
@@ -288,7 +235,7 @@ def test_chain_goes_on_in_another_process(tmp_path: Path) -> None:
 def test_large_arrays_are_variables() -> None:
     with pm.Model() as model:
         pm.Normal("x", shape=40)
-    state = Chain(model, init="adapt_full").start()
+    state = Chains(model, init="adapt_full").start()
     tree = tree_of_states({1: state})
     assert max(v.nbytes for v in tree["chain_1"].data_vars.values()) == 40 * 40 * 8
     assert len(repr(tree["chain_1"].attrs)) < 10_000
@@ -296,7 +243,7 @@ def test_large_arrays_are_variables() -> None:
 
 
 def test_states_of_many_chains_are_one_tree(cache: Cache) -> None:
-    chain = Chain(normal())
+    chain = Chains(normal())
     one = chain.start()
     states = {3: replace(one, chains=(3,)), 1: one}
     assert_same(states_of_tree(tree_of_states(states)), states)
@@ -490,7 +437,7 @@ def test_plain_values_that_are_odd_are_refused(name: str, plain: dict[str, Any])
 @pytest.fixture(scope="module")
 def plain() -> dict[str, Any]:
     with pytensor.config.change_flags(mode="FAST_COMPILE", numba__fastmath=False):
-        return plain_of(Chain(normal()).start())
+        return plain_of(Chains(normal()).start())
 
 
 def test_tree_that_is_odd_is_refused(plain: dict[str, Any]) -> None:
