@@ -17,6 +17,7 @@ from cloudposterior.errors import BlockError, TokenError
 from cloudposterior.explanation import Explanation, explain_request
 from cloudposterior.identity import AnyModel
 from cloudposterior.operations.sample import SampleCall
+from cloudposterior.operations.until import Target
 from cloudposterior.progress.table import Table
 from cloudposterior.progress.view import RunView, views_under_way
 from cloudposterior.run import Here, Place, fulfil
@@ -37,6 +38,16 @@ def checked(model: object) -> pm.Model:
     if hasattr(model, "backend"):
         hint = "; of a Bambi model pass `model.backend.model`, after `model.build()`"
     raise TypeError(f"cloudposterior takes a pymc.Model, got {type(model).__name__}{hint}")
+
+
+def _target(until: Any, cluster: Any) -> Target | None:
+    target = Target.of(until)
+    if target is not None and cluster is None:
+        raise ValueError(
+            f"until={until!r} needs a cluster, which hands draws over while they are made: pass "
+            'cluster="local" for worker processes on this machine'
+        )
+    return target
 
 
 def _place(cluster: Any, *, keep_chains: bool, progress: bool) -> Place:
@@ -78,12 +89,21 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         Show how a run on a cluster stands: a table in a notebook or a terminal, lines of text
         elsewhere, and the page "Posterior" of the Dask dashboard. ``progressbar=False`` and
         ``quiet=True`` of `pymc.sample` silence it here, and leave the page.
+    until : bool or mapping, optional
+        End all chains once rank-normalized split R-hat and bulk and tail ESS of every element of
+        every free variable reach a target: ``{"r_hat": 1.01, "ess": 400}``, or True for these.
+        ``draws`` is the most there will be. It is looked at after fixed numbers of draws (100 of
+        each chain, and then a tenth more each time), so the result, of equally long chains,
+        depends on the seed and not on time. None (the default) draws all. Needs a cluster, and
+        PyMC's own sampler or nutpie. A key of its own.
 
     Raises
     ------
     TypeError
         If `model` is no `pymc.Model`, `cache` is nothing that results can be kept in, or `cluster`
         is no cluster or an asynchronous client.
+    ValueError
+        If `until` is no target, or nobody could look at the draws while they are made.
     ClusterError
         If the cluster cannot be reached, is closed, gets no worker in time, or has workers with
         another Python, PyMC, PyTensor or sampler. Nothing was sampled then.
@@ -140,8 +160,10 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         overwrite: bool = False,
         keep_chains: bool = False,
         progress: bool = True,
+        until: Any = None,
     ) -> None:
         self.model = checked(model)
+        self._until = _target(until, cluster)
         self._place = _place(cluster, keep_chains=keep_chains, progress=progress)
         self._cache = cache_of(cache)
         self._overwrite = overwrite
@@ -178,7 +200,7 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         """Answer a call of `pymc.sample` on this model."""
         on_cluster = isinstance(self._place, OnCluster)
-        call = SampleCall(self.model, args, kwargs, on_cluster=on_cluster)
+        call = SampleCall(self.model, args, kwargs, on_cluster=on_cluster, until=self._until)
         return fulfil(call, self._cache, self._place, overwrite=self._overwrite)
 
 
@@ -209,6 +231,7 @@ def sample(
     overwrite: bool = False,
     keep_chains: bool = False,
     progress: bool = True,
+    until: Any = None,
     **kwargs: Any,
 ) -> Any:
     """Sample a model through the cache and on a cluster, without swapping anything.
@@ -226,6 +249,8 @@ def sample(
     overwrite, keep_chains : bool, default False
         As for `cloud`.
     progress : bool, default True
+        As for `cloud`.
+    until : bool or mapping, optional
         As for `cloud`.
 
     Returns
@@ -252,6 +277,7 @@ def sample(
         overwrite=overwrite,
         keep_chains=keep_chains,
         progress=progress,
+        until=until,
     )
     with model:
         return block.sample(*args, **kwargs)
@@ -303,6 +329,7 @@ def explain(
     *args: Any,
     cluster: Any = None,
     cache: CacheChoice = None,
+    until: Any = None,
     **kwargs: Any,
 ) -> Explanation:
     """Say whether a call would be answered from a cache, and what changed if it would not.
@@ -319,6 +346,8 @@ def explain(
     cache : {"memory", "disk"}, str, pathlib.Path or Cache, optional
         The cache to look into. None looks where `cloud` does, and if that is the memory and
         nothing is kept there, into the directory of ``"disk"``. Nothing is sampled or changed.
+    until : bool or mapping, optional
+        As for `cloud`.
 
     Returns
     -------
@@ -341,7 +370,8 @@ def explain(
         kept = cache_of("disk")
     if kept is None:
         return Explanation(False, reason="there is no cache to look into (cache=False)")
-    call = SampleCall(checked(model), args, kwargs, on_cluster=cluster is not None)
+    target = _target(until, cluster)
+    call = SampleCall(checked(model), args, kwargs, on_cluster=cluster is not None, until=target)
     reason = call.why_not()
     if reason is not None:
         return Explanation(False, reason=reason)

@@ -20,6 +20,7 @@ from cloudposterior.cluster.submitted import SubmittedRun, find_run, id_of, open
 from cloudposterior.errors import ClusterError, TokenWarning, warn
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
+from cloudposterior.operations.until import Target
 from cloudposterior.posterior import from_tree
 from cloudposterior.run import look_up, say_hit
 from cloudposterior.shipping import pack_model
@@ -39,6 +40,7 @@ def submit(
     cache: CacheChoice = None,
     overwrite: bool = False,
     keep_chains: bool = False,
+    until: Any = None,
     **kwargs: Any,
 ) -> SubmittedRun:
     """Have a cluster sample a model, whatever becomes of this process, and return at once.
@@ -63,6 +65,8 @@ def submit(
         Sample in any case, join no run, and replace the entry.
     keep_chains : bool, default False
         As for `cloud`.
+    until : bool or mapping, optional
+        As for `cloud`.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def submit(
     check_cluster(cluster)
     if cluster is None:
         raise TypeError("cp.submit takes a cluster to run on: cluster=client, or its address")
-    call = SampleCall(checked(model), args, kwargs, on_cluster=True)
+    call = SampleCall(checked(model), args, kwargs, on_cluster=True, until=Target.of(until))
     _refuse_what_needs_this_process(call)
     kept = cache_of(cache)
     asked = look_up(call, kept, overwrite=overwrite)

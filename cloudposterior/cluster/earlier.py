@@ -54,7 +54,7 @@ def find_earlier(
     Earlier or None
         None where there is none, or where PyMC would not draw the same.
     """
-    if cache is None or request is None:
+    if cache is None or request is None or call.until is not None:
         return None
     try:
         found = [e for e in cache.entries() if e.record.model == request.model_name]

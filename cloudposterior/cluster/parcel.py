@@ -12,6 +12,7 @@ import pymc as pm
 from cloudposterior.cache import Cache
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
+from cloudposterior.operations.until import Target
 from cloudposterior.samplers.seeds import packed_seed, unpacked_seed
 from cloudposterior.shipping import pack_arguments, unpack_arguments
 
@@ -23,7 +24,7 @@ class _ShippedCall(SampleCall):
 
     def __init__(self, model: pm.Model, parcel: Parcel, kwargs: Mapping[str, Any]) -> None:
         self._parcel = parcel
-        super().__init__(model, (), kwargs, on_cluster=True)
+        super().__init__(model, (), kwargs, on_cluster=True, until=parcel.until)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -57,6 +58,8 @@ class Parcel:
         Whether chains that are whole are returned when others fail.
     fresh : bool
         Take nothing from an earlier run.
+    until : Target or None
+        What ends it before its last draw.
     config : mapping
         The client's settings under ``cloudposterior`` in `dask.config`.
     """
@@ -74,6 +77,7 @@ class Parcel:
     cache: Cache | None
     keep_chains: bool
     fresh: bool
+    until: Target | None
     config: Mapping[str, Any] = field(
         default_factory=lambda: dict(dask.config.get("cloudposterior"))
     )
@@ -112,6 +116,7 @@ class Parcel:
             cache=cache,
             keep_chains=keep_chains,
             fresh=fresh,
+            until=call.until,
         )
 
     def call(self, model: pm.Model) -> SampleCall:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -198,7 +198,9 @@ class Parts:
         self._next = now + took + max(self._every_s, took / _SHARE)
 
     @contextmanager
-    def kept_from(self, join: _Join, seed: Any) -> Iterator[None]:
+    def kept_from(
+        self, join: _Join, seed: Any, *, unless: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
         """Keep what came in of a run that ends without its result, however it ends.
 
         Parameters
@@ -207,6 +209,8 @@ class Parts:
             Where the chains come together.
         seed : Any
             The seed of the run, as it is recorded.
+        unless : callable
+            Tells whether the result is there although not all draws are.
         """
         try:
             yield
@@ -215,7 +219,7 @@ class Parts:
             if kept:
                 error.add_note(kept)
             raise
-        if not all(join.is_whole(chain) for chain in range(self._chains)):
+        if not (unless() or all(join.is_whole(chain) for chain in range(self._chains))):
             kept = self._keep(join, seed)
             if kept and not self._quiet:
                 _log.info("%s", kept)

@@ -17,6 +17,7 @@ from xarray import DataTree
 
 from cloudposterior.cache import Cache
 from cloudposterior.cluster import tasks
+from cloudposterior.cluster.aiming import Aiming, NoAim, Peeks
 from cloudposterior.cluster.connect import open_client
 from cloudposterior.cluster.drive import Drive
 from cloudposterior.cluster.earlier import find_earlier, keeps_states
@@ -30,8 +31,9 @@ from cloudposterior.cluster.workers import Absence, check_workers, wait_for_work
 from cloudposterior.errors import ClusterWarning, tell
 from cloudposterior.events import Event, TaskBegun, WorkerLost
 from cloudposterior.operations.request import Request
-from cloudposterior.operations.sample import SampleCall
+from cloudposterior.operations.sample import REACHED, SampleCall
 from cloudposterior.operations.seed import recorded_seed
+from cloudposterior.operations.until import Aim
 from cloudposterior.posterior import is_posterior, to_tree
 from cloudposterior.progress.diagnosis import Looking
 from cloudposterior.progress.display import choose_display
@@ -213,12 +215,13 @@ class RunOnCluster:
                 told=view.tell,
                 memory_of=absence.memory_of,
             )
-            drawing = _Drawing(drive, join, chains, states, absence)
+            aim = self._aim(resolved, join, run)
+            drawing = _Drawing(drive, join, chains, states, absence, aim)
             if resolved.together:
                 # chains that talk to each other are worth nothing alone
                 return self._result(drawing, run), recorded
             drawing.keep = partial(parts.look, join, recorded)
-            with parts.kept_from(join, recorded):
+            with parts.kept_from(join, recorded, unless=lambda: aim.reached):
                 result = self._result(drawing, run)
             if keeps_states(call, resolved):
                 self._ends.update(join.ends())
@@ -253,6 +256,36 @@ class RunOnCluster:
         """Discard what runs that did not end have left of a request."""
         Parts(cache, request, self.call.chains).forget()
 
+    def _aim(self, resolved: Resolved, join: Any, run: Run) -> Aiming | NoAim:
+        """Give what looks whether the run has reached its target.
+
+        Raises
+        ------
+        ValueError
+            If nobody can look at the draws while they are made.
+        """
+        call = self.call
+        if call.until is None:
+            return NoAim()
+        for wrong, what in (
+            (resolved.sampler not in ("pymc", "nutpie"), f"sampler {resolved.sampler}"),
+            (resolved.together, "chains that talk to each other"),
+            (call.arguments["trace"] is not None, "trace="),
+            (call.arguments["var_names"] is not None, "var_names="),
+        ):
+            if wrong:
+                raise ValueError(
+                    f"until= looks at all free variables while they are drawn, which {what} does "
+                    "not allow: leave one of the two out"
+                )
+        names = [str(rv.name) for rv in call.model.free_RVs]
+        draws = int(call.arguments["draws"])
+        aim = Aim(call.until, draws)
+        if resolved.sampler == "pymc":
+            return Aiming(aim, join, names)
+        peeks = Peeks(self.client, run.key, join, names, draws, self.view.status)
+        return Aiming(aim, join, names, peeks)
+
     def _result(self, drawing: _Drawing, run: Run) -> Any:
         view, began = self.view, time.perf_counter()
         view.phase("compiling")
@@ -266,6 +299,8 @@ class RunOnCluster:
             tell(ClusterWarning, f"{error}; the other chains are returned (keep_chains=True)")
         if is_posterior(result):
             result.attrs["cloudposterior_pytensor_flags"] = _flags(run)
+            if drawing.reached:
+                result.attrs[REACHED] = drawing.reached
             if view.stopped and self.call.missing(to_tree(result)) is not None:
                 result.attrs["cloudposterior_stopped"] = "before all draws were made"
             elif view.stopped:  # in the last moment
@@ -287,6 +322,8 @@ class RunOnCluster:
             looking.look()
             drawing.absence.look()
             drawing.keep()
+            if drawing.aim.look():
+                return True
             # a chain may be one segment, which arrives at its end
             if view.table.phase.name == "compiling" and view.status().drawing:
                 view.phase("sampling")
@@ -305,7 +342,16 @@ class RunOnCluster:
         # an interrupt by now is one too many, and would cost the draws
         with suppress(KeyboardInterrupt):
             looking.look(last=True)
+            drawing.aim.look()
+        if isinstance(drawing.aim, Aiming):
+            self._tell_of_target(drawing, drawing.aim)
         return drive.failed
+
+    def _tell_of_target(self, drawing: _Drawing, aim: Aiming) -> None:
+        if aim.reached:
+            drawing.reached = aim.cut()
+        elif not self.call.quiet:
+            _log.warning("until=%s was not reached within draws=%s", aim.target, aim.most)
 
 
 def _nothing() -> None:
@@ -328,8 +374,12 @@ class _Drawing:
         Where those go on from of which the first draws are there.
     absence : Absence
         Looks after the workers.
+    aim : Aiming or NoAim
+        Looks whether they are good enough.
     keep : callable
         Keeps what came in, now and then.
+    reached : str
+        What was reached, once it was.
     """
 
     drive: Drive
@@ -337,7 +387,9 @@ class _Drawing:
     chains: list[tuple[int, ...]]
     states: Mapping[int, State]
     absence: Absence
+    aim: Aiming | NoAim
     keep: Callable[[], None] = _nothing
+    reached: str = ""
 
 
 @dataclass

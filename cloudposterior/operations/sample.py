@@ -19,12 +19,13 @@ from cloudposterior.identity.model import components, model_walk, token_of, with
 from cloudposterior.identity.walk import Walk
 from cloudposterior.operations.request import Request, make_request
 from cloudposterior.operations.seed import recorded_seed, seed_value
+from cloudposterior.operations.until import Target
 from cloudposterior.samplers import pymc as sampler_pymc
 from cloudposterior.samplers import steps
 from cloudposterior.samplers.pymc_chains import arguments_of_chains
 from cloudposterior.samplers.whole_chains import arguments_of_whole_chains
 
-__all__ = ["SampleCall"]
+__all__ = ["REACHED", "SampleCall"]
 
 # What cannot change a draw: how it looks, and where and how fast it runs.
 _NOT_IN_KEY = {
@@ -45,6 +46,9 @@ _NOT_IN_KEY = {
 }
 _DEFAULT_TARGET_ACCEPT = 0.8
 
+REACHED = "cloudposterior_until"
+"""The attribute of a result that was ended by its target: what that was."""
+
 assert steps is not None  # imported for its rules
 
 
@@ -59,6 +63,8 @@ class SampleCall:
         What `pymc.sample` is called with.
     on_cluster : bool, default False
         Whether a cluster runs it, which has settings of its own.
+    until : Target, optional
+        What ends it before its last draw.
 
     Raises
     ------
@@ -75,9 +81,11 @@ class SampleCall:
         kwargs: Mapping[str, Any],
         *,
         on_cluster: bool = False,
+        until: Target | None = None,
     ) -> None:
         self.model = model
         self._on_cluster = on_cluster
+        self.until = until
         signature = inspect.signature(sampler_pymc.SAMPLE)
         bound = signature.bind(*args, **{**kwargs, "model": model})
         bound.apply_defaults()
@@ -174,6 +182,8 @@ class SampleCall:
         call["random_seed"] = seed_value(call["random_seed"])
         call["sampler"] = sampler
         call["settings"] = self.settings
+        if self.until is not None:
+            call["until"] = self.until.option
         if self._on_cluster and sampler != "pymc":
             # drawn in one go by plain PyMC, whose chains share a stream; on a cluster each has one
             call["streams"] = "one a chain"
@@ -194,6 +204,8 @@ class SampleCall:
         seed = seed_value(call["random_seed"])
         if isinstance(seed, int):
             words.append(f"seed{seed}")
+        if self.until is not None:
+            words.append("until")
         return "_".join(words)
 
     def run(self) -> tuple[Any, Any]:
@@ -220,6 +232,8 @@ class SampleCall:
         wanted = {"chain": int(self.arguments["chains"]), "draw": int(self.arguments["draws"])}
         group = tree.children.get("posterior")
         got = {name: 0 if group is None else group.sizes.get(name, 0) for name in wanted}
+        if tree.attrs.get(REACHED):
+            wanted["draw"] = got["draw"]
         if got != wanted:
             return ", ".join(f"{got[name]} of {wanted[name]} {name}s" for name in wanted)
         if group is None or not wanted["draw"]:

@@ -6,7 +6,7 @@ them a second time, so it is shown a few draws of each chain, and the arrays tak
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,8 +140,18 @@ class PyMCJoin:
         """Count the draws of a chain that have come in, tuning included."""
         return self._drawn[chain]
 
-    def cut(self, length: int) -> None:
-        """Leave out what came in of each chain after so many draws, tuning included."""
+    def shortest(self) -> int:
+        """Count the draws, without tuning, that all chains have."""
+        return 0 if self._plan is None else max(0, min(self._drawn) - self._plan.tune)
+
+    def values(self, names: Sequence[str], draws: int) -> dict[str, np.ndarray]:
+        """Give the first draws after tuning, ``(chain, draw, *shape)`` by variable."""
+        held = slice(self._plan.tune, self._plan.tune + draws)
+        return {name: self._arrays[name][:, held] for name in names}
+
+    def cut(self, draws: int) -> None:
+        """Leave out what came in of each chain after so many draws, not counting tuning."""
+        length = self._plan.tune + draws
         for trace in self._traces:
             chain = trace.chain
             trace.draw_idx = self._drawn[chain] = min(self._drawn[chain], length)

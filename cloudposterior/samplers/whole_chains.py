@@ -24,6 +24,7 @@ from cloudposterior.posterior import to_tree
 from cloudposterior.samplers import pymc as sampler_pymc
 from cloudposterior.samplers.doors import COMPILING, doors
 from cloudposterior.samplers.kept import KeptModel, by_value, keep_model
+from cloudposterior.samplers.peeking import Window, window
 from cloudposterior.samplers.protocol import REPORT_EVERY_S, Budget, Run, Segment, State, Tally
 from cloudposterior.samplers.seeds import chain_seed
 from cloudposterior.samplers.surroundings import Said, said_kept, settings_of
@@ -225,8 +226,8 @@ def _nutpie_doors(
         budget.phase(chain, "sampling")
         sampler = draw(compiled, **kwargs)
         # it holds all that it needs
-        with kept.lent():
-            drawn = _wait(sampler, budget)
+        with kept.lent(), window(run.key, chain) as opened:
+            drawn = _wait(sampler, budget, opened)
         kept.use_data(run, packed)
         return drawn
 
@@ -313,10 +314,12 @@ class _Telling:
         return self._compiled._make_sampler(settings, init_mean, cores, told, store)
 
 
-def _wait(sampler: Any, budget: Budget) -> Any:
+def _wait(sampler: Any, budget: Budget, opened: Window) -> Any:
     while True:
         try:
             return sampler.wait(timeout=0.1)
         except TimeoutError:
+            # it is lent to whoever waits, so others cannot look into it themselves
+            opened.show(sampler.inspect)
             if budget.stopped():
                 return sampler.abort()

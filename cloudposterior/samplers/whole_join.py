@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,9 @@ class WholeJoin:
         self._arrays: dict[tuple[str, str], np.ndarray] = {}
         self._arrived: set[int] = set()
         self._cut_short: dict[int, DataTree] = {}
+        # of chains that are still being drawn
+        self._seen: dict[int, dict[str, np.ndarray]] = {}
+        self._length: int | None = None
 
     def add(self, segment: Segment, state: State | None = None) -> None:
         """Take a chain in; one that is there already is passed over.
@@ -103,6 +106,39 @@ class WholeJoin:
         draws = int(self._call["draws"])
         lengths = [draws * (chain in self._arrived) for chain in range(self._chains)]
         return Drawn.of(lengths, 0, arrays) if arrays else None
+
+    def see(self, chain: int, values: Mapping[str, np.ndarray]) -> None:
+        """Take note of draws of a chain that is still being drawn; they follow on those before."""
+        parts = self._seen.setdefault(chain, {})
+        for name, more in values.items():
+            parts[name] = np.concatenate([parts[name], more]) if name in parts else more
+
+    def seen(self) -> dict[int, int]:
+        """Count the draws of each chain that are known."""
+        lengths = {c: len(next(iter(of.values()), ())) for c, of in self._seen.items()}
+        return {**lengths, **dict.fromkeys(self._arrived, int(self._call["draws"]))}
+
+    def shortest(self) -> int:
+        """Count the draws, without tuning, that are known of all chains."""
+        known = self.seen()
+        return min(known.get(chain, 0) for chain in range(self._chains))
+
+    def values(self, names: Sequence[str], draws: int) -> dict[str, np.ndarray]:
+        """Give the first draws after tuning, ``(chain, draw, *shape)`` by variable."""
+        return {
+            name: np.stack([self._value(name, chain)[:draws] for chain in range(self._chains)])
+            for name in names
+        }
+
+    def _value(self, name: str, chain: int) -> np.ndarray:
+        if chain not in self._arrived:
+            return self._seen[chain][name]
+        values: np.ndarray = self._arrays["posterior", name][chain]
+        return values
+
+    def cut(self, draws: int) -> None:
+        """Leave out what is drawn of each chain after so many draws, not counting tuning."""
+        self._length = draws
 
     def is_whole(self, chain: int) -> bool:
         """Say whether all draws of a chain have come in."""
@@ -173,7 +209,8 @@ class WholeJoin:
         ValueError
             If there are none.
         """
-        tree = self._whole() if not self._cut_short else self._shortened()
+        is_whole = not self._cut_short and self._length is None
+        tree = self._whole() if is_whole else self._shortened()
         # older ArviZ puts attributes on the result, too
         for node in tree.subtree:
             if "sampling_time" in node.attrs:
@@ -221,6 +258,8 @@ class WholeJoin:
         lengths = [_draws(trees[chain]) for chain in by_length]
         if not lengths[0]:
             raise ValueError("Not enough samples to build a trace.")
+        if self._length is not None:
+            return _concatenated({chain: trees[chain] for chain in sorted(trees)}, self._length)
         count = max(range(1, len(lengths) + 1), key=lambda n: n * lengths[n - 1])
         chosen = sorted(by_length[:count])
         return _concatenated({chain: trees[chain] for chain in chosen}, lengths[count - 1])
