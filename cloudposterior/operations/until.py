@@ -20,10 +20,12 @@ Values = Mapping[str, np.ndarray]
 _DEFAULTS = {"r_hat": 1.01, "ess": 400.0}
 """As Vehtari et al. (2021, doi:10.1214/20-BA1221) advise."""
 
-_FIRST, _GROWTH = 100, 1.1
-"""After so many draws of each chain the target is looked at first, and then at so many more."""
+_FIRST = 100
+"""After so many draws of each chain the target is looked at first, and then after a tenth more."""
 
+_TENTH = 10
 _TOGETHER = 50
+"""As many elements of a variable are looked at with one call."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Aim:
             if self._is_met(values(self.draws)):
                 self.reached = True
             elif self.draws < self.most:
-                self.draws = min(math.ceil(self.draws * _GROWTH), self.most)
+                self.draws = min(self.draws + max(1, self.draws // _TENTH), self.most)
             else:
                 return False
         return self.reached
