@@ -87,7 +87,8 @@ class Board:
 
     def find(self, submitted: str) -> PostedRun | None:
         """Give the latest run that was submitted under a name."""
-        return next((run for run in self if run.started.submitted == submitted), None)
+        # those that a client waits for have none
+        return next((run for run in self if submitted and run.started.submitted == submitted), None)
 
     def take(self, key: str, event: Event, *, who: str = "") -> None:
         """Take an event in; those of a run that nobody has announced say nothing to anybody.
