@@ -91,8 +91,10 @@ def let_go(client: Client, run: str, *parts: str) -> None:
     *parts : str
         Which parts; none for all of them.
     """
-    for part in parts or parts_kept(client, run):
-        client.unpublish_dataset(_name(run, part))
+    names = [_name(run, part) for part in parts or parts_kept(client, run)]
+    for name in names:
+        client.unpublish_dataset(name)
+    client.sync(client.scheduler.cloudposterior_forget, names=names)
 
 
 def _names(client: Client) -> list[list[str]]:

@@ -117,7 +117,11 @@ def _start(workers: int) -> _Kept:
             # fills the terminal; what is wrong with a chain is raised here
             silence_logs=logging.CRITICAL,
             # it looks at a chain a hundred times a second, and slows it by a tenth
-            config={"distributed.worker.profile.enabled": False},
+            config={
+                "distributed.worker.profile.enabled": False,
+                # what looks at Python's lock complains at exit, and may abort it
+                "distributed.admin.system-monitor.gil.enabled": False,
+            },
         )
     except RuntimeError as error:
         raise ClusterError(_did_not_start(error)) from error

@@ -120,6 +120,7 @@ class Expiry(SchedulerPlugin):  # type: ignore[misc]
         self._scheduler = scheduler
         scheduler.handlers["cloudposterior_expire"] = self.expire
         scheduler.handlers["cloudposterior_there"] = self.is_there
+        scheduler.handlers["cloudposterior_forget"] = self.forget
 
     def is_there(self, name: str) -> bool:
         """Tell whether a dataset is published of which nothing was lost for good."""
@@ -153,6 +154,17 @@ class Expiry(SchedulerPlugin):  # type: ignore[misc]
             # as Dask does when somebody unpublishes a dataset, who would be a client
             del self._scheduler.extensions["publish"].datasets[name]
             self._scheduler.client_releases_keys(keys[name], f"published-{name}")
+        self.forget(names)
+
+    def forget(self, names: list[str]) -> None:
+        """Forget who held datasets that are gone: Dask keeps a client of their name for ever."""
+        for name in names:
+            holder = self._scheduler.clients.get(f"published-{name}")
+            if holder is not None and name not in self._datasets and not holder.wants_what:
+                del self._scheduler.clients[holder.client_key]
+        kept = {name.split("/")[1] for name in self._datasets if name.count("/") == 2}
+        for run in self._due.keys() - kept:
+            self._due.pop(run).cancel()
 
     @property
     def _datasets(self) -> dict[Any, Any]:
@@ -178,11 +190,14 @@ class TellLosses(SchedulerPlugin):  # type: ignore[misc]
         """Take in what the scheduler logs when it has removed a worker."""
         if topic != "all" or not isinstance(msg, dict) or msg.get("action") != "remove-worker":
             return
-        drawing = _by_run(msg["processing-tasks"])
-        lost = _by_run(msg["lost-computed-tasks"])
+        drawing = _by_run(msg.get("processing-tasks", ()))
+        lost = _by_run(msg.get("lost-computed-tasks", ()))
         for run in {**drawing, **lost}:
             event = WorkerLost(
-                msg["worker"], tuple(drawing[run]), tuple(lost[run]), bool(msg["expected"])
+                str(msg.get("worker")),
+                tuple(drawing[run]),
+                tuple(lost[run]),
+                bool(msg.get("expected")),
             )
             self._scheduler.log_event(TOPIC, to_message(run, event))
 

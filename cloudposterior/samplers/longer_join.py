@@ -93,13 +93,14 @@ class LongerJoin:
         return {c: replace(s, total=s.total + self._more) for c, s in self._earlier.states.items()}
 
     def ends(self) -> dict[int, State]:
-        """Give where the chains ended; nothing unless that is known of all."""
-        ends = dict(self._earlier.states)
-        if self._more:
-            ends = {chain: self._shifted(s, 1) for chain, s in self._later.ends().items()}
-        others = {chain + self._old: s for chain, s in self._others.ends().items()}
-        ends.update({chain: replace(s, chains=(chain,)) for chain, s in others.items()})
-        return ends if len(ends) == int(self._call["chains"]) else {}
+        """Give where the chains ended; nothing unless that is known of all.
+
+        Nothing, too, where there are more chains than before: their states hold the mean of all
+        initial points, of which there were fewer, and PyMC goes on with one such mean only.
+        """
+        if self._old < int(self._call["chains"]):
+            return {}
+        return {chain: self._shifted(state, 1) for chain, state in self._later.ends().items()}
 
     def add(self, segment: Segment, state: State | None = None) -> None:
         """Take the draws of a segment in, as `PyMCJoin.add`."""
