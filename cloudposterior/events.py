@@ -44,7 +44,7 @@ class RunStarted:
     client : str
         The client, as its scheduler knows it.
     submitted : str
-        Under which the run was submitted; empty where a client waits for it.
+        The key of the task that drives the run; empty where a client does.
     """
 
     title: str

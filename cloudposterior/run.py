@@ -20,7 +20,19 @@ from cloudposterior.operations.seed import seed_attribute
 from cloudposterior.posterior import from_tree, is_posterior, to_tree
 from cloudposterior.progress.display import say
 
-__all__ = ["STATES", "Asked", "Here", "Place", "Running", "answer", "fulfil", "look_up", "say_hit"]
+__all__ = [
+    "STATES",
+    "Answered",
+    "Asked",
+    "Here",
+    "Place",
+    "Running",
+    "answer",
+    "fulfil",
+    "keep_result",
+    "look_up",
+    "say_hit",
+]
 
 
 STATES = "cloudposterior_states"
@@ -144,7 +156,7 @@ def fulfil(call: SampleCall, cache: Cache | None, place: Place, *, overwrite: bo
     if not overwrite:
         with _never_in_the_way("explaining the miss"):
             _say(call, near_miss(cache, asked.request))
-    return _run_and_keep(call, place, cache, asked.request, fresh=overwrite)[0]
+    return _run_and_keep(call, place, cache, asked.request, fresh=overwrite).result
 
 
 @dataclass(frozen=True)
@@ -195,9 +207,29 @@ def look_up(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Asked:
     return Asked(request, found)
 
 
-def answer(
-    call: SampleCall, cache: Cache, place: Place, request: Request, *, fresh: bool
-) -> tuple[Any, Record | None]:
+@dataclass(frozen=True)
+class Answered:
+    """What came of a call.
+
+    Attributes
+    ----------
+    result : xarray.DataTree, arviz.InferenceData or pymc.backends.base.MultiTrace
+        What the call returns.
+    record : Record or None
+        Under which it can be kept; None where it is not whole.
+    is_kept : bool
+        Whether the cache has it.
+    states : xarray.DataTree or None
+        Where its chains ended.
+    """
+
+    result: Any
+    record: Record | None = None
+    is_kept: bool = False
+    states: DataTree | None = None
+
+
+def answer(call: SampleCall, cache: Cache, place: Place, request: Request) -> Answered:
     """Answer a call whose request somebody else has made.
 
     Parameters
@@ -210,20 +242,11 @@ def answer(
         Where it runs.
     request : Request
         Its request.
-    fresh : bool
-        Take nothing from an earlier run.
-
-    Returns
-    -------
-    result
-        What the call returns.
-    Record or None
-        Under which it is kept; None where it is not whole.
     """
-    found = None if fresh else _look_up(cache, request)
+    found = _look_up(cache, request)
     if found is not None:
-        return from_tree(found[0]), found[1].record
-    return _run_and_keep(call, place, cache, request, fresh=fresh)
+        return Answered(from_tree(found[0]), found[1].record, is_kept=True)
+    return _run_and_keep(call, place, cache, request, fresh=False)
 
 
 def _run_uncached(call: SampleCall, place: Place, reason: str) -> Any:
@@ -280,15 +303,18 @@ def _run(
 
 def _run_and_keep(
     call: SampleCall, place: Place, cache: Cache, request: Request, *, fresh: bool
-) -> tuple[Any, Record | None]:
+) -> Answered:
     with place.open(call) as running:
         result, made = _run(running, request, cache, fresh=fresh)
         if not is_posterior(result) or not _is_whole(call, result):
-            return result, None
+            return Answered(result)
         running.phase("saving")
         record = _record(request, made)
-        _keep(running, cache, request, result, record)
-    return result, record
+        states = running.states()
+        is_kept = keep_result(cache, result, record, states)
+        if is_kept:
+            running.forget(request, cache)
+    return Answered(result, record, is_kept, states)
 
 
 def _is_whole(call: SampleCall, result: Any) -> bool:
@@ -301,14 +327,27 @@ def _is_whole(call: SampleCall, result: Any) -> bool:
     return lack is None
 
 
-def _keep(running: Running, cache: Cache, request: Request, result: Any, record: Record) -> None:
-    result.attrs["cloudposterior_token"] = request.token
+def keep_result(cache: Cache, result: Any, record: Record, states: DataTree | None = None) -> bool:
+    """Keep a result in a cache; say whether that went well, and warn where it did not.
+
+    Parameters
+    ----------
+    cache : Cache
+        The cache.
+    result : xarray.DataTree or arviz.InferenceData
+        The result.
+    record : Record
+        Under which it is kept.
+    states : xarray.DataTree, optional
+        Where its chains ended.
+    """
+    result.attrs["cloudposterior_token"] = record.token
     try:
-        cache.put(_with_states(to_tree(result), running.states()), record)
+        cache.put(_with_states(to_tree(result), states), record)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a posterior outranks its copy)
         tell(CacheWarning, f"the posterior is returned, but could not be saved: {_named(error)}")
-    else:
-        running.forget(request, cache)
+        return False
+    return True
 
 
 def _record(request: Request, made: _Made) -> Record:

@@ -15,15 +15,16 @@ from cloudposterior.cluster.driver import drive
 from cloudposterior.cluster.interrupts import keep_interrupts
 from cloudposterior.cluster.keeping import runs_kept
 from cloudposterior.cluster.parcel import Parcel
+from cloudposterior.cluster.place import PACKAGES
 from cloudposterior.cluster.reach import reachable
 from cloudposterior.cluster.submitted import SubmittedRun, find_run, id_of, open_ways, send_run
+from cloudposterior.cluster.workers import check_workers
 from cloudposterior.errors import ClusterError, TokenWarning, warn
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.until import Target
 from cloudposterior.posterior import from_tree
 from cloudposterior.run import look_up, say_hit
-from cloudposterior.shipping import pack_model
 
 __all__ = ["attach", "submit"]
 
@@ -94,28 +95,41 @@ def submit(
     kept = cache_of(cache)
     asked = look_up(call, kept, overwrite=overwrite)
     request = asked.request or _without_key(call, asked.why_not)
-    run = id_of(model.name, uuid.uuid4().hex if overwrite else request.token)
+    own_token = uuid.uuid4().hex if overwrite else request.token
+    run = id_of(model.name, own_token)
     if asked.found is not None:
         say_hit(call, asked.found[1])
         return SubmittedRun(run, title=model.name, result=from_tree(asked.found[0]))
+    if asked.request is None:
+        kept = None
+    packages = tuple(dict.fromkeys((*PACKAGES, *request.versions)))
     with ExitStack() as stack:
         client = stack.enter_context(open_client(cluster, chains=call.chains))
         open_ways(client)
+        check_workers(client, packages)
         keep_interrupts(client)
-        theirs = reachable(kept, client) if asked.request is not None else None
+        theirs = reachable(kept, client)
         parcel = Parcel.of(
-            call, request, run, cache=theirs, keep_chains=keep_chains, fresh=overwrite
+            call,
+            request,
+            run,
+            packages=packages,
+            own_token=own_token,
+            cache=theirs,
+            keep_chains=keep_chains,
         )
-        return send_run(
+        submitted = send_run(
             client,
             drive,
-            parcel,
-            pack_model(model),
+            run,
+            parcel.packed(),
             title=model.name,
-            cache=kept if theirs is None and asked.request is not None else None,
+            cache=kept,
+            reached="" if theirs is None else repr(theirs),
             quiet=call.quiet,
-            closing=stack.pop_all(),
         )
+        submitted.own(stack.pop_all())
+        return submitted
 
 
 def attach(run_id: str, *, cluster: Any, cache: CacheChoice = False) -> SubmittedRun:
@@ -155,7 +169,7 @@ def attach(run_id: str, *, cluster: Any, cache: CacheChoice = False) -> Submitte
                 f"there is no run {run_id!r} on {client.scheduler.address}: it was fetched or "
                 f"cancelled, or its time has passed. Runs there: {there}"
             )
-        found.closing = stack.pop_all()
+        found.own(stack.pop_all())
         return found
 
 

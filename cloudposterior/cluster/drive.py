@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
-import dask.config
 from dask.utils import parse_timedelta
 
 from cloudposterior.cluster import tasks
@@ -31,7 +30,9 @@ from cloudposterior.cluster.line import (
     lost,
     words,
 )
+from cloudposterior.cluster.sending import send_bytes
 from cloudposterior.cluster.stopping import stop
+from cloudposterior.config import cluster_setting
 from cloudposterior.errors import ClusterWarning, tell
 from cloudposterior.events import Event, Phase, TaskBegun, WorkerLost
 from cloudposterior.samplers.protocol import Run, Sampler, Segment, State
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 __all__ = ["Drive"]
-
-_PART_BYTES = 8 * 2**20
-"""A graph of more is warned about by Dask, and a scheduler takes many small messages better."""
 
 _AHEAD = 2
 _LOOK_UP_S = 0.1
@@ -104,11 +102,11 @@ class Drive:
         self._drawing: dict[str, str] = {}
         self._drew: set[str] = set()
         self._gathering = Gathering(client)
-        first = parse_timedelta(dask.config.get("cloudposterior.cluster.first-segment"))
+        first = parse_timedelta(cluster_setting("first-segment"))
         self._first_s = float(first)
-        self._segment_s = float(parse_timedelta(dask.config.get("cloudposterior.cluster.segment")))
-        self._model = self._send(model, f"{name}-model-{run.model}")
-        self._arguments = self._send(run.arguments, f"{name}-arguments-{run.key}")
+        self._segment_s = float(parse_timedelta(cluster_setting("segment")))
+        self._model = send_bytes(client, model, f"{name}-model-{run.model}")
+        self._arguments = send_bytes(client, run.arguments, f"{name}-arguments-{run.key}")
         self._run = client.submit(
             tasks.with_arguments,
             replace(run, arguments=b""),
@@ -116,14 +114,6 @@ class Drive:
             key=f"{name}-run-{run.key}",
             pure=False,
         )
-
-    def _send(self, data: bytes, key: str) -> Future:
-        # a task each, not data that is scattered: what a lost worker held is made again
-        parts = [
-            self._client.submit(tasks.same, data[i : i + _PART_BYTES], key=f"{key}-{i}", pure=False)
-            for i in range(0, len(data), _PART_BYTES)
-        ]
-        return self._client.submit(tasks.join_parts, *parts, key=key, pure=False)
 
     @property
     def failed(self) -> dict[_Chains, Exception]:
@@ -233,7 +223,7 @@ class Drive:
         key = (
             f"{self._name}-{words(line.chains)}-{line.segments}{line.origin}-state-{self._run_key}"
         )
-        line.last = self._send(cloudpickle.dumps(line.state), key)
+        line.last = send_bytes(self._client, cloudpickle.dumps(line.state), key)
 
     def _busy(self, worker: str) -> int:
         return sum(line.bound == worker for line in self._lines)
@@ -410,7 +400,7 @@ class Drive:
         ]
         if not running:
             return
-        seconds = parse_timedelta(dask.config.get("cloudposterior.cluster.stop-timeout"))
+        seconds = parse_timedelta(cluster_setting("stop-timeout"))
         try:
             self._tell_to_stop()
             # it asks for the current client, which ours is not

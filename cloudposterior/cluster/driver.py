@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import dask.config
+import cloudpickle
+from xarray import DataTree
 
-from cloudposterior.cache import Cache, Record
+from cloudposterior.cache import Record
 from cloudposterior.cluster import keeping
-from cloudposterior.cluster.keeping import RUN
 from cloudposterior.cluster.parcel import Parcel
 from cloudposterior.cluster.place import OnCluster
 from cloudposterior.cluster.shelf import Shelf
+from cloudposterior.cluster.versions import check_versions
+from cloudposterior.config import settings_of_client
 from cloudposterior.errors import ClusterError
-from cloudposterior.run import answer
+from cloudposterior.run import answer, keep_result
 from cloudposterior.samplers.surroundings import Said, said_kept
-from cloudposterior.shipping import unpack_model
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["Answer", "drive"]
 
@@ -33,41 +39,76 @@ class Answer:
         Under which a cache keeps it; None where it is not whole.
     said : tuple of Said
         What PyMC logged and warned of.
+    kept_in : str
+        The cache that keeps it already, in words; empty where none does.
+    states : xarray.DataTree or None
+        Where its chains ended, for a cache that keeps it later.
     """
 
     result: Any
     record: Record | None
-    said: tuple[Said, ...]
+    said: tuple[Said, ...] = ()
+    kept_in: str = ""
+    states: DataTree | None = None
 
 
-def drive(parcel: Parcel, model: bytes) -> Answer:
+def drive(packed: bytes) -> Answer:
     """Drive a run from a worker.
 
     The thread of the worker is given back: chains need it.
 
     Parameters
     ----------
-    parcel : Parcel
-        The call.
-    model : bytes
-        Its model.
+    packed : bytes
+        The call, as `Parcel.packed` gives it.
     """
     from distributed import get_client, get_worker, secede
 
-    client, own = get_client(), str(get_worker().address)
+    worker, client = get_worker(), get_client()
+    own, key = str(worker.address), str(worker.get_current_task())
     secede()
+    parcel: Parcel = cloudpickle.loads(packed)
+    shelf = Shelf(client, parcel.run, key, own)
+    with settings_of_client(parcel.settings), _ending(client, parcel.run, key):
+        check_versions(parcel.packages, own)
+        left = shelf.answer()
+        if left is not None:
+            return left  # type: ignore[no-any-return]
+        place = OnCluster(client, parcel.keep_chains, submitted=key)
+        found = _answer(parcel, place, shelf)
+        if not found.kept_in:
+            shelf.put_answer(found)
+        return found
+
+
+def _answer(parcel: Parcel, place: OnCluster, shelf: Shelf) -> Answer:
     said: list[Said] = []
-    cache: Cache = parcel.cache or Shelf(client, parcel.run, own)
+    # what a cache has of the request is an earlier run's
+    cache = shelf if parcel.cache is None or parcel.is_fresh else parcel.cache
+    with said_kept(said):
+        found = answer(parcel.call(), cache, place, parcel.request())
+        record, is_kept = found.record, found.is_kept and cache is not shelf
+        if record is not None and parcel.is_fresh:
+            record = replace(record, token=parcel.token)
+            is_kept = parcel.cache is not None and keep_result(
+                parcel.cache, found.result, record, found.states
+            )
+    kept_in = repr(parcel.cache) if is_kept else ""
+    return Answer(found.result, record, tuple(said), kept_in, found.states)
+
+
+@contextmanager
+def _ending(client: Client, run: str, driver: str) -> Iterator[None]:
+    """Leave of a run what somebody may ask for, however it ends."""
     try:
-        with dask.config.set({"cloudposterior": dict(parcel.config)}), said_kept(said):
-            place = OnCluster(client, parcel.keep_chains, submitted=parcel.run)
-            call = parcel.call(unpack_model(model))
-            result, record = answer(call, cache, place, parcel.request(), fresh=parcel.fresh)
-    except KeyboardInterrupt as stopped:
-        # in a task it would end the worker
-        raise ClusterError(f"run {parcel.run} was {stopped}") from None
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        # a task that raises one takes its worker with it
+        raise ClusterError(f"run {run} ended: {error}") from None
     finally:
-        if not keeping.is_there(client, parcel.run, RUN):
+        current = keeping.key_of(client, run, keeping.RUN)
+        if current == driver:
+            keeping.keep_on(client, run)
+        elif not current:
             # it was cancelled, and nobody will ask for what it left
-            keeping.let_go(client, parcel.run)
-    return Answer(result, record, tuple(said))
+            keeping.let_go(client, run)

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import dask.config
 from dask.utils import parse_timedelta
+
+from cloudposterior.config import cluster_setting
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["RUN", "is_there", "keep", "kept", "let_go", "parts_kept", "runs_kept"]
+__all__ = [
+    "RUN",
+    "keep",
+    "keep_on",
+    "kept",
+    "key_of",
+    "keys_of",
+    "let_go",
+    "parts_kept",
+    "runs_kept",
+]
 
 _PREFIX = "cloudposterior"
 
@@ -49,15 +60,30 @@ def keep(client: Client, run: str, part: str, future: Future, *, replace: bool =
         client.publish_dataset(future, name=_name(run, part), override=replace)
     except KeyError:
         return False
-    seconds = parse_timedelta(dask.config.get("cloudposterior.cluster.keep-results"))
-    client.sync(client.scheduler.cloudposterior_expire, run=run, seconds=float(seconds))
+    keep_on(client, run)
     return True
 
 
-def is_there(client: Client, run: str, part: str) -> bool:
-    """Tell whether a part is kept, and could be had: what only a lost worker had cannot."""
-    there: bool = client.sync(client.scheduler.cloudposterior_there, name=_name(run, part))
-    return there
+def keep_on(client: Client, run: str) -> None:
+    """Let the time begin once more after which a run is let go of."""
+    seconds = float(parse_timedelta(cluster_setting("keep-results")))
+    client.sync(client.scheduler.cloudposterior_expire, run=run, seconds=seconds)
+
+
+def key_of(client: Client, run: str, part: str) -> str:
+    """Give the key of what is kept.
+
+    Empty where nothing is, and where it cannot be had any more: it failed, or was data that went
+    with its worker.
+    """
+    return keys_of(client, run, [part])[0]
+
+
+def keys_of(client: Client, run: str, parts: list[str]) -> list[str]:
+    """Give the keys of several parts, as `key_of` does."""
+    names = [_name(run, part) for part in parts]
+    keys: list[str] = client.sync(client.scheduler.cloudposterior_kept, names=names)
+    return keys
 
 
 def kept(client: Client, run: str, part: str) -> Future | None:
@@ -75,8 +101,8 @@ def parts_kept(client: Client, run: str) -> list[str]:
 
 
 def runs_kept(client: Client) -> list[str]:
-    """List the runs of which something is kept."""
-    return sorted({name[1] for name in _names(client)})
+    """List the runs that could be fetched."""
+    return sorted(name[1] for name in _names(client) if name[2] == RUN)
 
 
 def let_go(client: Client, run: str, *parts: str) -> None:

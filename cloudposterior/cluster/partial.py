@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import dask.config
 from dask.base import tokenize
 from dask.utils import parse_timedelta
 from xarray import DataTree
 
 from cloudposterior.cache import Cache, Entry, MemoryCache, Record
 from cloudposterior.cache.protocol import PART_OF
+from cloudposterior.config import cluster_setting
 from cloudposterior.errors import CacheWarning, tell
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
@@ -107,8 +107,7 @@ class Parts:
         self._until = [0] * chains
         self.states: dict[int, State] = {}
         self.whole: list[int] = []
-        every = dask.config.get("cloudposterior.cluster.keep-every")
-        self._every_s = float(parse_timedelta(every))
+        self._every_s = float(parse_timedelta(cluster_setting("keep-every")))
         self._began = time.perf_counter()
         self._next = self._began + self._every_s
 
@@ -229,6 +228,7 @@ class Parts:
         if self._cache is None:
             return ""
         with _told("keeping what was drawn", _EVEN_WHEN_INTERRUPTED):
+            self._begin_again_where_lost()
             for chain in range(self._chains):
                 tree = join.part(chain, self._until[chain])
                 if tree is None:
@@ -239,6 +239,20 @@ class Parts:
         if not any(self._until):
             return ""
         return f"{self._counted()} are kept in the cache; the same call draws only what is missing"
+
+    def _begin_again_where_lost(self) -> None:
+        """Have all draws of a chain kept once more where a part went with its worker."""
+        holds = getattr(self._cache, "holds", None)
+        tokens = [
+            [self._token(chain, number) for number in range(self._count[chain])]
+            for chain in range(self._chains)
+        ]
+        if holds is None or holds([token for of in tokens for token in of]):
+            return
+        for chain, of in enumerate(tokens):
+            if not holds(of):
+                self._cache.drop(of)  # type: ignore[union-attr]
+                self._count[chain] = self._until[chain] = 0
 
     def _counted(self) -> str:
         chains = sum(map(bool, self._until))

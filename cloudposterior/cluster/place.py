@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from cloudposterior.cluster.interrupts import keep_interrupts
 from cloudposterior.cluster.losses import tell_losses
 from cloudposterior.cluster.partial import Parts, parts_of
 from cloudposterior.cluster.share import Shared
-from cloudposterior.cluster.submitted import SubmittedRun, find_run, id_of
+from cloudposterior.cluster.submitted import SubmittedRun, find_run_under_way, id_of
 from cloudposterior.cluster.versions import versions_here
 from cloudposterior.cluster.workers import Absence, check_workers, wait_for_workers
 from cloudposterior.errors import ClusterWarning, tell
@@ -49,6 +50,7 @@ from cloudposterior.samplers.pymc_join import PyMCJoin
 from cloudposterior.samplers.resolve import Resolved, resolve
 from cloudposterior.samplers.seeds import packed_seed
 from cloudposterior.samplers.states import tree_of_states
+from cloudposterior.samplers.surroundings import say
 from cloudposterior.samplers.whole_chains import WholeChains
 from cloudposterior.samplers.whole_join import WholeJoin
 from cloudposterior.shipping import pack_arguments, pack_model
@@ -56,11 +58,12 @@ from cloudposterior.shipping import pack_arguments, pack_model
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["OnCluster", "RunOnCluster"]
+__all__ = ["PACKAGES", "OnCluster", "RunOnCluster"]
 
 _log = logging.getLogger("pymc")
 
-_PACKAGES = ("cloudposterior", "pymc", "pytensor", "numpy")
+PACKAGES = ("cloudposterior", "pymc", "pytensor", "numpy")
+"""What client and workers must have in the same version, whatever is sampled."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class OnCluster:
     progress : bool
         Whether it is shown, here and on the dashboard, how a run stands.
     submitted : str
-        Under which the run was submitted that a worker drives; empty where its client does.
+        The key of the task that drives the run; empty where this client does.
     """
 
     cluster: Any
@@ -163,11 +166,11 @@ class RunOnCluster:
         call, client, view = self.call, self.client, self.view
         view.phase("waiting for workers")
         wait_for_workers(client, tell=print if not call.quiet else _nobody, watch=view.watch)
-        check_workers(client, _PACKAGES)
+        check_workers(client, PACKAGES)
         keep_interrupts(client)
         tell_losses(client)
         if request is not None and not fresh and not self.place.submitted:
-            submitted = find_run(client, id_of(call.model.name, request.token))
+            submitted = find_run_under_way(client, id_of(call.model.name, request.token))
             if submitted is not None:
                 return self._joined(submitted)
         sent = request.token if request is not None and not fresh else uuid.uuid4().hex
@@ -233,20 +236,18 @@ class RunOnCluster:
 
     def _joined(self, submitted: SubmittedRun) -> tuple[Any, Any]:
         """Wait for a run that was submitted, which a worker drives."""
-        view, listening = self.view, ExitStack()
+        view = self.view
         view.phase("sampling", "this run was submitted before")
 
         def watch() -> bool:
-            if view.table.run != submitted.key:
-                view.table.run = submitted.key
-                listening.enter_context(events_of(self.client, submitted.key, view.take))
+            view.follow(submitted.status())
             return view.watch()
 
-        with listening:
-            result = submitted.watched(watch)
-        if submitted.record is not None:
-            return result, submitted.record.random_seed
-        return result, result.attrs.get("cloudposterior_random_seed")
+        answer = submitted.watched(watch)
+        say(answer.said, quiet=self.call.quiet)
+        # a number, or JSON
+        seed = json.loads(str(answer.result.attrs["cloudposterior_random_seed"]))
+        return answer.result, seed
 
     def _shared(self, run: Run) -> Shared:
         submitted = self.place.submitted
@@ -440,7 +441,7 @@ def _run(call: SampleCall, resolved: Resolved, seed: Any, sent: str) -> Run:
         seed=seed,
         chains=call.chains,
         settings=call.settings,
-        versions=versions_here((*_PACKAGES, *sampler_packages(resolved.sampler))),
+        versions=versions_here((*PACKAGES, *sampler_packages(resolved.sampler))),
     )
 
 

@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 from cloudposterior.events import TOPIC, StopAsked, WorkerLost, from_message, to_message
-from cloudposterior.progress.board import Board
+from cloudposterior.progress.board import Board, PostedRun
 
 if TYPE_CHECKING:
     from distributed import Scheduler, Worker
 
 __all__ = ["Expiry", "KeepInterrupts", "PosteriorPlugin", "TellLosses"]
+
+_MOST_TO_STOP = 1000
+"""More than anybody has, so that who stops runs without end does not fill a scheduler."""
 
 
 class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
@@ -46,6 +49,7 @@ class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.board = Board()
+        self._to_stop: dict[str, None] = {}
         self.page = False
         self.problem = ""
 
@@ -76,6 +80,9 @@ class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
         read = from_message(message)
         if read is not None:
             self.board.take(*read, who=who)
+            run = self.board.get(read[0])
+            if run is not None and run.started.submitted in self._to_stop:
+                self._ask_to_stop(run)
         return self.page, self.problem
 
     def stop(self, key: str, secret: str) -> bool:
@@ -87,19 +94,27 @@ class PosteriorPlugin(SchedulerPlugin):  # type: ignore[misc]
         self._scheduler.log_event(TOPIC, to_message(key, StopAsked(digest)))
         return True
 
-    def status(self, submitted: str) -> tuple[str, dict[str, Any] | None]:
-        """Say how a run stands that was submitted: its key, and its table as plain values."""
+    def status(self, submitted: str) -> dict[str, Any] | None:
+        """Give the table of a run that was submitted, as plain values; None before it begins."""
         run = self.board.find(submitted)
-        return ("", None) if run is None else (run.key, asdict(run.table.snapshot()))
+        return None if run is None else asdict(run.table.snapshot())
 
-    def stop_submitted(self, submitted: str) -> bool:
-        """Ask whoever drives a run that was submitted to stop it; say whether there is one yet."""
+    def stop_submitted(self, submitted: str) -> None:
+        """Ask whoever drives a run that was submitted to stop it, as soon as there is somebody."""
+        # asked again whenever its driver tells something: that may not have begun to listen
+        self._to_stop[submitted] = None
+        if len(self._to_stop) > _MOST_TO_STOP:
+            del self._to_stop[next(iter(self._to_stop))]
         run = self.board.find(submitted)
-        if run is None:
-            return False
+        if run is not None:
+            self._ask_to_stop(run)
+
+    def _ask_to_stop(self, run: PostedRun) -> None:
+        if run.table.ended:
+            self._to_stop.pop(run.started.submitted, None)
+            return
         for digest in tuple(run.waiting):
             self._scheduler.log_event(TOPIC, to_message(run.key, StopAsked(digest)))
-        return True
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Note that nobody waits any more for what a client wanted."""
@@ -118,18 +133,22 @@ class Expiry(SchedulerPlugin):  # type: ignore[misc]
     async def start(self, scheduler: Scheduler) -> None:
         """Open the way for clients."""
         self._scheduler = scheduler
+        # Dask has no way to them that needs no client: fail here, and not when their time comes
+        assert isinstance(self._datasets, dict)
         scheduler.handlers["cloudposterior_expire"] = self.expire
-        scheduler.handlers["cloudposterior_there"] = self.is_there
+        scheduler.handlers["cloudposterior_kept"] = self.keys_of
         scheduler.handlers["cloudposterior_forget"] = self.forget
 
-    def is_there(self, name: str) -> bool:
-        """Tell whether a dataset is published of which nothing was lost for good."""
-        published = self._datasets.get(name)
-        return published is not None and all(
-            (task := self._scheduler.tasks.get(key)) is not None
-            and bool(task.who_has or task.run_spec)
-            for key in published["keys"]
-        )
+    def keys_of(self, names: list[str]) -> list[str]:
+        """Give the keys of datasets; empty for one that is not there, has failed or was lost."""
+        return [self._key_of(name) for name in names]
+
+    def _key_of(self, name: str) -> str:
+        for key in self._datasets.get(name, {"keys": ()})["keys"]:
+            task = self._scheduler.tasks.get(key)
+            if task is not None and task.state != "erred" and (task.who_has or task.run_spec):
+                return str(key)
+        return ""
 
     async def close(self) -> None:
         """Wait for nothing more."""
@@ -137,24 +156,28 @@ class Expiry(SchedulerPlugin):  # type: ignore[misc]
             due.cancel()
 
     def expire(self, run: str, seconds: float) -> None:
-        """Let go of a run some time after its latest part was put there, and after its end."""
+        """Let go of a run after some time, if it has ended by then."""
         if run in self._due:
             self._due[run].cancel()
         loop = asyncio.get_running_loop()
         self._due[run] = loop.call_later(seconds, self._let_go, run, seconds)
 
     def _let_go(self, run: str, seconds: float) -> None:
-        names = [name for name in self._datasets if name.startswith(f"cloudposterior/{run}/")]
-        keys = {name: self._datasets[name]["keys"] for name in names}
+        first = f"cloudposterior/{run}/"
+        keys = {
+            name: of["keys"]
+            for name, of in self._datasets.items()
+            if isinstance(name, str) and name.startswith(first)
+        }
         if any(self._is_under_way(key) for held in keys.values() for key in held):
             self.expire(run, seconds)
             return
-        self._due.pop(run, None)
-        for name in names:
+        del self._due[run]
+        for name, held in keys.items():
             # as Dask does when somebody unpublishes a dataset, who would be a client
-            del self._scheduler.extensions["publish"].datasets[name]
-            self._scheduler.client_releases_keys(keys[name], f"published-{name}")
-        self.forget(names)
+            del self._datasets[name]
+            self._scheduler.client_releases_keys(held, f"published-{name}")
+        self.forget(list(keys))
 
     def forget(self, names: list[str]) -> None:
         """Forget who held datasets that are gone: Dask keeps a client of their name for ever."""
@@ -162,14 +185,14 @@ class Expiry(SchedulerPlugin):  # type: ignore[misc]
             holder = self._scheduler.clients.get(f"published-{name}")
             if holder is not None and name not in self._datasets and not holder.wants_what:
                 del self._scheduler.clients[holder.client_key]
-        kept = {name.split("/")[1] for name in self._datasets if name.count("/") == 2}
+        kept = {name.split("/")[1] for name in self._datasets if str(name).count("/") == 2}
         for run in self._due.keys() - kept:
             self._due.pop(run).cancel()
 
     @property
     def _datasets(self) -> dict[Any, Any]:
         datasets: dict[Any, Any] = self._scheduler.extensions["publish"].datasets
-        return {name: of for name, of in datasets.items() if isinstance(name, str)}
+        return datasets
 
     def _is_under_way(self, key: Any) -> bool:
         task = self._scheduler.tasks.get(key)

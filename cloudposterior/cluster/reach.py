@@ -65,7 +65,8 @@ def reachable(cache: Cache | None, client: Client) -> Cache | None:
     Cache or None
         None where they do not: a directory that they do not see, memory, no cache.
     """
-    if isinstance(cache, DiskCache):
+    # of a class derived from it, nobody knows what else it has here
+    if type(cache) is DiskCache:
         root = Path(cache.root).absolute()
         return DiskCache(root) if _is_seen(root, client) else None
     return cache if getattr(cache, "shared", False) else None

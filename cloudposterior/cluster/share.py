@@ -39,7 +39,7 @@ class Shared:
     chains : int
         How many chains there are.
     submitted : str
-        Under which it was submitted; empty where it was not.
+        The key of the task that drives it; empty where this client does.
     """
 
     def __init__(

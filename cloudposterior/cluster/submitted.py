@@ -3,45 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import importlib
 import re
+import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from xarray import DataTree
 
 from cloudposterior.cache import Cache, Record
-from cloudposterior.cluster import keeping, tasks
-from cloudposterior.errors import CacheWarning, ClusterError, tell
-from cloudposterior.posterior import is_posterior, to_tree
+from cloudposterior.cluster import keeping
+from cloudposterior.cluster.reach import reaches_workers
+from cloudposterior.cluster.sending import send_bytes
+from cloudposterior.errors import ClusterError
 from cloudposterior.progress.table import Row, RunTable, Table
-from cloudposterior.samplers.surroundings import say
+from cloudposterior.run import keep_result
+from cloudposterior.samplers.surroundings import Said, say
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    from cloudposterior.cluster.parcel import Parcel
+__all__ = ["SubmittedRun", "find_run", "find_run_under_way", "id_of", "open_ways", "send_run"]
 
-__all__ = ["SubmittedRun", "find_run", "id_of", "open_ways", "send_run"]
-
-_PART_BYTES = 8 * 2**20
 _MOST_TRIES = 20
 _LOOK_UP_S = 0.1
+_CANCELLED = (concurrent.futures.CancelledError, asyncio.CancelledError)
+"""The first is Dask's for a task, the second what a client raises that is closed meanwhile."""
+
+
+class _Answer(Protocol):
+    """What came of a run, as its driver says it."""
+
+    result: Any
+    record: Record | None
+    said: tuple[Said, ...]
+    kept_in: str
+    states: DataTree | None
 
 
 class SubmittedRun:
     """A run on a cluster that goes on without whoever asked for it.
 
-    `cp.submit` and `cp.attach` give it. The cluster keeps the result until it is fetched, or for
-    the setting ``cloudposterior.cluster.keep-results``.
+    `cp.submit` and `cp.attach` give it; ``await run`` gives the result, too. The cluster keeps the
+    result until it is fetched, or for the setting ``cloudposterior.cluster.keep-results``.
 
     Attributes
     ----------
     id : str
         What `cp.attach` takes.
-    record : Record or None
-        Under which a cache keeps the result; None before it is fetched, and where it is not whole.
     """
 
     def __init__(
@@ -52,20 +66,27 @@ class SubmittedRun:
         *,
         title: str = "",
         cache: Cache | None = None,
+        reached: str = "",
         quiet: bool = False,
         result: Any = None,
-        closing: ExitStack | None = None,
     ) -> None:
         self.id = id
         self._client = client
         self._future = future
         self._title = title or id
         self._cache = cache
+        # the same cache in words, if the driver may have kept the result there
+        self._reached = reached
         self._quiet = quiet
         self._result = result
-        self.closing = closing or ExitStack()
+        self._closing = ExitStack()
         self._last: Table | None = None
-        self.record: Record | None = None
+
+    def own(self, closing: ExitStack) -> None:
+        """Take over what is to be closed with this handle: a client that was opened for it."""
+        self._closing = closing
+        # also where nobody does; left to itself, it would be closed when Python has half ended
+        weakref.finalize(self, _close_unasked, closing)
 
     def __repr__(self) -> str:
         """Say which run it is, and how it stands."""
@@ -73,7 +94,8 @@ class SubmittedRun:
 
     def done(self) -> bool:
         """Say whether `result` would return, or raise, at once."""
-        return self._future is None or bool(self._future.done())
+        future = self._future
+        return future is None or bool(future.done())
 
     def status(self) -> Table:
         """Say how it stands.
@@ -83,22 +105,15 @@ class SubmittedRun:
         cloudposterior.progress.table.Table
             A row for each chain, times in seconds; ``lines()`` puts it in words.
         """
-        if self._client is not None and self._client.status == "running":
-            _, table = self._ask("cloudposterior_status")
-            if table is not None:
-                self._last = _as_table(table)
+        client, future = self._client, self._future
+        if client is not None and future is not None and client.status == "running":
+            plain = client.sync(client.scheduler.cloudposterior_status, submitted=future.key)
+            if plain is not None:
+                rows = tuple(Row(**row) for row in plain["rows"])
+                self._last = Table(**{**plain, "rows": rows})
         if self._last is None:
             self._last = RunTable(self.id, self._title, 0).snapshot()
         return self._last
-
-    @property
-    def key(self) -> str:
-        """What its chains tell events under; empty where it has not begun."""
-        return str(self._ask("cloudposterior_status")[0])
-
-    def _ask(self, handler: str) -> Any:
-        assert self._client is not None
-        return self._client.sync(getattr(self._client.scheduler, handler), submitted=self.id)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the result, fetch it, and have the cluster keep it no longer.
@@ -116,24 +131,36 @@ class SubmittedRun:
         Raises
         ------
         TimeoutError
-            If it takes longer. The run goes on.
+            If it takes longer. The run goes on, as it does after Ctrl-C.
         ClusterError, ShippingError, ChainError
             As `cloudposterior.sample` raises them.
         """
         if self._result is None:
-            found = self._answer(timeout)
-            say(found.said, quiet=self._quiet)
-            self.record = found.record
-            self._keep(found)
-            self._result = found.result
+            try:
+                answer = self._answer(timeout)
+            except TimeoutError:
+                raise
+            except Exception:
+                # what was drawn stays, for whoever submits the same again
+                self._leave(keeping.RUN)
+                raise
+            self._keep(answer)
+            self._result = answer.result
             self._leave()
+            say(answer.said, quiet=self._quiet)
         return self._result
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """Wait for the result in another thread, as ``await run``."""
-        return asyncio.to_thread(self.result).__await__()
+        """Wait for the result without holding up the event loop, as ``await run``."""
+        return self._awaited().__await__()
 
-    def _answer(self, timeout: float | None) -> Any:
+    async def _awaited(self) -> Any:
+        # no thread that waits: who gives up waiting would have to wait for it
+        while not self.done():
+            await asyncio.sleep(_LOOK_UP_S)
+        return await asyncio.to_thread(self.result)
+
+    def _answer(self, timeout: float | None) -> _Answer:
         from distributed.scheduler import KilledWorker
 
         client, future = self._here()
@@ -141,7 +168,11 @@ class SubmittedRun:
         for _ in range(_MOST_TRIES):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                return future.result(timeout=left)
+                if future.exception(timeout=left) is None:
+                    # past the scheduler, which would hold it all
+                    answer: _Answer = client.gather(future, direct=reaches_workers(client))
+                    return answer
+                future.result()
             except KilledWorker:
                 # not its fault: it does little more than wait, on workers that others end
                 client.retry([future])
@@ -150,14 +181,11 @@ class SubmittedRun:
                     f"run {self.id} has not ended within {timeout:g} s; it goes on, and "
                     "result() may be called again"
                 ) from None
-            except asyncio.CancelledError as error:
+            except _CANCELLED as error:
                 raise ClusterError(
                     f"run {self.id} is not there any more: it was cancelled, or its scheduler was "
                     "restarted or closed"
                 ) from error
-            except Exception:
-                self._leave()
-                raise
         raise ClusterError(
             f"the workers that drive run {self.id} die again and again: look into their logs"
         )
@@ -170,79 +198,90 @@ class SubmittedRun:
             )
         return self._client, self._future
 
-    def _keep(self, found: Any) -> None:
-        if self._cache is None or found.record is None or not is_posterior(found.result):
-            return
-        record = found.record
-        try:
-            self._cache.put(to_tree(found.result), record)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (a posterior outranks it)
-            tell(CacheWarning, f"the posterior is returned, but could not be saved: {error!r}")
+    def _keep(self, answer: _Answer) -> None:
+        is_there = bool(answer.kept_in) and answer.kept_in == self._reached
+        if self._cache is not None and answer.record is not None and not is_there:
+            keep_result(self._cache, answer.result, answer.record, answer.states)
 
     def stop(self) -> None:
         """Ask its chains to end; the result has the draws made by then.
+
+        Whoever else waits for this run gets no more of it, either.
 
         Raises
         ------
         ClusterError
             If it is not there any more.
         """
-        _, future = self._here()
-        while not future.done() and not self._ask("cloudposterior_stop"):
-            # it was submitted just now, and has not got so far
-            _pause(future)
+        client, future = self._here()
+        client.sync(client.scheduler.cloudposterior_stop, submitted=future.key)
 
     def cancel(self) -> None:
-        """End it, and have the cluster forget what came of it."""
+        """End it, and have the cluster forget what came of it, whoever waits for that."""
         if self._future is None:
             return
         client, future = self._here()
-        keeping.let_go(client, self.id)
-        if not future.done():
-            self._ask("cloudposterior_stop")
-        future.cancel(force=True)
+        _end(client, future)
         self._leave()
 
     def close(self) -> None:
         """Leave the run alone: it goes on, and `cp.attach` finds it."""
         self.status()
-        self._drop()
-
-    def _leave(self) -> None:
-        client, _ = self._here()
-        self.status()
-        keeping.let_go(client, self.id)
-        self._drop()
-
-    def _drop(self) -> None:
         if self._future is not None:
             self._future.release()
         self._future = self._client = None
-        self.closing.close()
+        self._closing.close()
 
-    def watched(self, watch: Callable[[], bool]) -> Any:
-        """Give the result, and call `watch` meanwhile, which says True to stop the run."""
+    def _leave(self, *parts: str) -> None:
+        client = self._client
+        if client is not None and client.status == "running":
+            keeping.let_go(client, self.id, *parts)
+        self.close()
+
+    def watched(self, watch: Callable[[], bool]) -> _Answer:
+        """Wait for what comes of it, which stays where it is.
+
+        Parameters
+        ----------
+        watch : callable
+            Called meanwhile; says True to stop the run.
+        """
+        _, future = self._here()
         asked = False
-        while not self.done():
-            if watch() and not asked:
-                asked = bool(self._ask("cloudposterior_stop"))
-            assert self._future is not None
-            _pause(self._future)
-        return self.result()
+        try:
+            while not future.done():
+                if watch() and not asked:
+                    self.stop()
+                    asked = True
+                _pause(future)
+            return self._answer(None)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(
+                f"the run goes on: cp.attach({self.id!r}, cluster=...) finds it, and so does the "
+                "same call"
+            )
+            raise
+
+
+def _close_unasked(closing: ExitStack) -> None:
+    if threading.current_thread() is threading.main_thread():
+        closing.close()
+    else:
+        # it may be that of Dask's loop, which cannot wait for itself
+        threading.Thread(target=closing.close, daemon=True).start()
 
 
 def _pause(future: Future) -> None:
     try:
         future.exception(timeout=_LOOK_UP_S)
-    except TimeoutError:
-        return
-    except asyncio.CancelledError:
+    except (TimeoutError, *_CANCELLED):
         return
 
 
-def _as_table(plain: dict[str, Any]) -> Table:
-    rows = tuple(Row(**row) for row in plain["rows"])
-    return Table(**{**plain, "rows": rows})
+def _end(client: Client, future: Future) -> None:
+    """End a task that drives a run: one that has begun ends by itself, and has to be asked."""
+    client.sync(client.scheduler.cloudposterior_stop, submitted=future.key)
+    future.cancel(force=True)
 
 
 def id_of(model_name: str, token: str) -> str:
@@ -253,7 +292,7 @@ def id_of(model_name: str, token: str) -> str:
     model_name : str
         The name of its model; only for people.
     token : str
-        The token of its request.
+        What tells it from others.
     """
     return f"{re.sub(r'[^0-9A-Za-z_.]+', '_', model_name)[:40] or 'model'}-{token}"
 
@@ -299,12 +338,17 @@ def find_run(client: Client, run: str, **options: Any) -> SubmittedRun | None:
     return None if future is None else SubmittedRun(run, client, future, **options)
 
 
+def find_run_under_way(client: Client, run: str, **options: Any) -> SubmittedRun | None:
+    """Find a run on a cluster that may be joined: that has not failed.
+
+    Parameters and results are those of `find_run`.
+    """
+    found = find_run(client, run, **options)
+    return found if found is not None and keeping.key_of(client, run, keeping.RUN) else None
+
+
 def send_run(
-    client: Client,
-    drive: Callable[[Parcel, bytes], Any],
-    parcel: Parcel,
-    model: bytes,
-    **options: Any,
+    client: Client, drive: Callable[[bytes], Any], run: str, packed: bytes, **options: Any
 ) -> SubmittedRun:
     """Send a run to a cluster, or join the one that is there under its name.
 
@@ -314,32 +358,28 @@ def send_run(
         A connected, synchronous client.
     drive : callable
         Drives the run, on a worker.
-    parcel : Parcel
-        The call.
-    model : bytes
-        Its model.
+    run : str
+        The name.
+    packed : bytes
+        The call, as `drive` takes it.
     **options
         As `SubmittedRun` takes them.
     """
-    future = keeping.kept(client, parcel.run, keeping.RUN)
-    if future is not None:
-        # what is known of it is on its way
-        _pause(future)
-        if future.status == "error":
-            keeping.let_go(client, parcel.run)
-            future = None
-    if future is None:
-        unique = f"{parcel.run}-{uuid.uuid4().hex}"
-        parts = [
-            client.submit(tasks.same, model[i : i + _PART_BYTES], key=f"{unique}-model-{i}")
-            for i in range(0, len(model), _PART_BYTES)
-        ]
-        sent = client.submit(tasks.join_parts, *parts, key=f"{unique}-model")
-        # before the chains of others: it does little, and they wait for it
-        future = client.submit(
-            drive, parcel, sent, key=f"{unique}-driver", pure=False, priority=1000
-        )
-        if not keeping.keep(client, parcel.run, keeping.RUN, future):
-            # somebody else was faster
-            future = keeping.kept(client, parcel.run, keeping.RUN)
-    return SubmittedRun(parcel.run, client, future, **options)
+    found = find_run_under_way(client, run, **options)
+    if found is not None:
+        return found
+    keeping.let_go(client, run, keeping.RUN)
+    unique = f"{run}-{uuid.uuid4().hex}"
+    # before the chains of others: it does little, and they wait for it
+    future = client.submit(
+        drive,
+        send_bytes(client, packed, f"{unique}-call"),
+        key=f"{unique}-driver",
+        pure=False,
+        priority=1000,
+    )
+    if keeping.keep(client, run, keeping.RUN, future):
+        return SubmittedRun(run, client, future, **options)
+    # somebody else was faster
+    _end(client, future)
+    return send_run(client, drive, run, packed, **options)

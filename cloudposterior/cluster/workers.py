@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import dask.config
 from dask.utils import format_bytes, parse_timedelta
 
 from cloudposterior.cluster.versions import differences_of, minor_of, versions_here
+from cloudposterior.config import cluster_setting
 from cloudposterior.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def wait_for_workers(
     """
     if _has_running_worker(client):
         return
-    limit = dask.config.get("cloudposterior.cluster.wait-timeout")
+    limit = cluster_setting("wait-timeout")
     address = client.scheduler.address
     tell(
         f"waiting for a worker of {address} (an adaptive or cloud cluster may take minutes; "
@@ -82,7 +82,7 @@ def _wait(
         if left <= 0:
             raise ClusterError(
                 f"no worker of {address} came within "
-                f"{dask.config.get('cloudposterior.cluster.wait-timeout')}: start workers "
+                f"{cluster_setting('wait-timeout')}: start workers "
                 f"(`dask worker {address}`, `cluster.scale(4)`), or wait longer: "
                 "cloudposterior.cluster.wait-timeout in dask.config"
             )

@@ -86,7 +86,7 @@ class Board:
         return self._runs.get(key)
 
     def find(self, submitted: str) -> PostedRun | None:
-        """Give the latest run that was submitted under a name."""
+        """Give the latest run that a task drives, by the key of that task."""
         # those that a client waits for have none
         return next((run for run in self if submitted and run.started.submitted == submitted), None)
 
@@ -121,7 +121,13 @@ class Board:
         """Note that a client has gone: what nobody waits for any more does not go on."""
         for key, run in tuple(self._runs.items()):
             for who in [who for who, of in run.waiting.items() if of == client]:
-                if not run.table.ended:
+                if run.table.ended:
+                    continue
+                if run.started.submitted:
+                    # Dask gives it to another worker
+                    del run.waiting[who]
+                    self.take(key, Phase("waiting for workers", detail="who drove it has gone"))
+                else:
                     self.take(key, Phase("failed", detail="its client has gone"), who=who)
 
     def _start(self, key: str, started: RunStarted) -> None:

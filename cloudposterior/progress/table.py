@@ -190,6 +190,7 @@ class RunTable:
     def __post_init__(self) -> None:
         self._began = self.clock()
         self._ended: float | None = None
+        self._followed: Table | None = None
         self._chains = [_Chain() for _ in range(self.chains)]
 
     @property
@@ -237,10 +238,16 @@ class RunTable:
         elif chain.phase == "compiling":
             chain.phase = _phase_of(report)
 
+    def follow(self, other: Table) -> None:
+        """Show the chains of a run that somebody else tells of."""
+        self._followed = other
+
     def snapshot(self) -> Table:
         """Give the table as it stands."""
         now = self.clock() if self._ended is None else self._ended
         rows = tuple(self._row(number, chain) for number, chain in enumerate(self._chains))
+        if self._followed is not None:
+            rows = self._followed.rows
         return Table(
             run=self.run,
             title=self.title,
@@ -255,6 +262,8 @@ class RunTable:
 
     def _health(self) -> str:
         """Put the latest diagnosis in words, unless the run went on after it and has ended."""
+        if self._followed is not None:
+            return self._followed.health
         found = self.diagnosis
         if found is None or not found.names:
             return ""

@@ -124,6 +124,11 @@ class RunView:
             with self._lock:
                 self.table.update(event)
 
+    def follow(self, other: Table) -> None:
+        """Show the chains of a run that somebody else tells of."""
+        with self._lock:
+            self.table.follow(other)
+
     def tell(self, event: Event) -> None:
         """Take in what is known here only, and tell it elsewhere."""
         self.take(event)
