@@ -199,12 +199,18 @@ class WorkerLost:
         The keys of those whose results no other worker has.
     expected : bool
         Whether it left by itself, as when a cluster shrinks.
+    memory_bytes : int
+        What it was last seen to use; 0 where that is not known.
+    limit_bytes : int
+        What it might use; 0 where there was no limit.
     """
 
     worker: str
     drawing: tuple[str, ...]
     lost: tuple[str, ...]
     expected: bool = False
+    memory_bytes: int = 0
+    limit_bytes: int = 0
 
 
 Event = RunStarted | ChainReport | Phase | Diagnosis | StopAsked | TaskBegun | WorkerLost

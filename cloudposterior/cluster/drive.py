@@ -10,8 +10,8 @@ the last state that the client has: Dask alone would draw them again from their 
 
 from __future__ import annotations
 
+import time
 from asyncio import CancelledError
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,10 @@ from cloudposterior.cluster.line import (
     as_chain_error,
     killed,
     lost,
+    memory_of,
     words,
 )
+from cloudposterior.cluster.losses import Losses
 from cloudposterior.cluster.sending import send_bytes
 from cloudposterior.cluster.stopping import stop
 from cloudposterior.config import cluster_setting
@@ -73,8 +75,10 @@ class Drive:
         What the tasks are called on the dashboard, e.g. ``"radon-sample"``.
     told : callable
         Called with what happens to a chain that its worker cannot tell.
-    memory_of : callable
-        Called with the address of a worker that has gone; says in words what memory it used.
+    look : callable
+        Called now and then while workers are waited for; what it raises ends that.
+    hears : bool
+        Whether `hear` will be told of each worker that is lost.
     """
 
     def __init__(
@@ -86,22 +90,22 @@ class Drive:
         *,
         name: str,
         told: Callable[[Event], None] = _nobody,
-        memory_of: Callable[[str], str] = lambda worker: "",
+        look: Callable[[], None] = _nobody,
+        hears: bool = False,
     ) -> None:
         self._client = client
         self._sampler = sampler
         self._name = name
         self._run_key = run.key
         self._told = told
-        self._memory_of = memory_of
         self._lines: list[Line] = []
         self._of: dict[str, Line] = {}
         self._again: list[Future] = []
-        self._losses: deque[WorkerLost] = deque()
-        # by task, the worker that draws it; and workers that have drawn, which need not compile
-        self._drawing: dict[str, str] = {}
-        self._drew: set[str] = set()
-        self._gathering = Gathering(client)
+        self._losses = Losses()
+        # how often Dask gave tasks up since the last draw that came in, and may do so
+        self._given_up, self._most_given_up = 0, MOST_DEATHS_COMPILING if hears else 0
+        self._gathering = Gathering(client, look)
+        self._completed: Any = None
         first = parse_timedelta(cluster_setting("first-segment"))
         self._first_s = float(first)
         self._segment_s = float(parse_timedelta(cluster_setting("segment")))
@@ -120,12 +124,13 @@ class Drive:
         """The error of each group of chains that failed so far."""
         return {line.chains: line.error for line in self._lines if line.error is not None}
 
-    def hear(self, event: Event) -> None:
+    def hear(self, event: TaskBegun | WorkerLost) -> None:
         """Take in what is told of tasks and workers; called in any thread."""
-        if isinstance(event, TaskBegun):
-            self._drawing[event.key] = event.worker
-        elif isinstance(event, WorkerLost):
-            self._losses.append(event)
+        self._losses.hear(event)
+        if self._completed is not None and isinstance(event, WorkerLost):
+            # Dask draws again from the start until it is told otherwise
+            with self._completed.thread_condition:
+                self._completed.thread_condition.notify_all()
 
     def draw(
         self,
@@ -171,13 +176,8 @@ class Drive:
         except KeyboardInterrupt:
             self._stop(take)
             raise
-        except BaseException as error:
-            try:
-                self._tell_to_stop()
-            except (OSError, TimeoutError, CancelledError) as stopping:
-                error.add_note(f"the chains could not be told to stop: {stopping!r}")
-            raise
         finally:
+            # which ends what is being drawn, unless another client wants it
             self._release()
         return self.failed
 
@@ -214,11 +214,10 @@ class Drive:
         How long a segment gets is a matter of time, so those that are drawn again may end
         elsewhere than they did, and each way to go on has keys of its own.
         """
+        self._forget(line)
         line.release()
-        for key in [key for key, of in self._of.items() if of is line]:
-            del self._of[key]
-        line.begun = None
-        line.bound = min(self._drew, key=self._busy, default="")
+        line.gathered = ""
+        line.bound = min(sorted(self._losses.warm), key=self._busy, default="")
         line.origin = f"-from {line.drawn}"
         key = (
             f"{self._name}-{words(line.chains)}-{line.segments}{line.origin}-state-{self._run_key}"
@@ -250,14 +249,14 @@ class Drive:
         line.segments += 1
         line.last = future
         line.pending.append(future)
-        self._of[future.key] = line
+        self._of[key] = line
         return future
 
     def _drawn_to_the_end(self, take: _Take, watch: Callable[[], bool], go_on: bool) -> bool:
         """Take in what is drawn; say whether all of it came in, or `watch` ended it."""
         from distributed import as_completed
 
-        completed = as_completed(
+        completed = self._completed = as_completed(
             # no name for the list: it would hold the first draws of all chains
             [future for line in self._lines for future in line.pending],
             loop=self._client.loop,
@@ -287,83 +286,85 @@ class Drive:
         done = [f for f, status in states if status == "finished" and f.key in self._of]
         moved = []
         for future, status in states:
-            if status in ("error", "cancelled"):
+            if status == "cancelled" or future.status == status == "error":
                 moved += self._fail(future, _error(future))
             elif status != "finished":
                 self._again.append(future)
         for future, result in self._gathering.results(done):
             if result is None:
                 self._again.append(future)
-                continue
-            if isinstance(result, Exception):
+            elif isinstance(result, Exception):
                 moved += self._fail(future, result)
-                continue
-            line = self._of.pop(future.key, None)
-            if line is None or line.error is not None:
-                continue
-            state, segments = result
-            line.pending.remove(future)
-            line.gathered, line.bound = future.key, ""
-            self._drew.update(filter(None, [self._drawing.pop(future.key, "")]))
-            moved.append(line)
-            if (segments[0].first if segments else state.drawn) > line.drawn:
-                # drawn again by Dask, from further back, with other ends
-                self._go_back(line)
-                continue
-            line.came_to(state)
-            for segment in segments:
-                take(segment, state)
+            else:
+                state, segments = result
+                moved += self._accept(future, state, segments, take)
         return moved
 
-    def _fail(self, future: Future, error: BaseException | None) -> list[Line]:
+    def _accept(
+        self, future: Future, state: State, segments: list[Segment], take: _Take
+    ) -> list[Line]:
         line = self._of.pop(future.key, None)
+        if line is None or line.error is not None:
+            return []
+        line.pending.remove(future)
+        line.gathered, line.bound = future.key, ""
+        self._losses.came_in(future.key)
+        if (segments[0].first if segments else state.drawn) > line.drawn:
+            # drawn again by Dask, from further back, with other ends
+            self._go_back(line)
+            return [line]
+        if line.came_to(state):
+            self._given_up = 0
+        for segment in segments:
+            take(segment, state)
+        return [line]
+
+    def _fail(self, future: Future, error: BaseException | None) -> list[Line]:
+        from distributed.scheduler import KilledWorker
+
+        line = self._of.get(future.key)
         if line is None or line.ended:
+            return []
+        if isinstance(error, KilledWorker) and self._given_up < self._most_given_up:
+            self._try_again(line)
             return []
         line.error = as_chain_error(line.chains, error)
         return [line]
 
+    def _try_again(self, line: Line) -> None:
+        """Have Dask go on with what it has given up.
+
+        It counts the workers that died while a task, be it the model's, was only waiting there;
+        who ends workers is told by `_blame`.
+        """
+        self._given_up += 1
+        erred = [future for future in line.pending if future.status == "error"]
+        self._client.retry(erred)
+        self._again += erred
+
     def _go_on_elsewhere(self) -> list[Line]:
         """See to the chains whose workers have gone; give those that need tasks."""
         moved = []
-        while self._losses:
-            loss = self._losses.popleft()
-            self._drew.discard(loss.worker)
+        # all at once: none goes on where another loss is known of
+        for loss, begun in list(self._losses.each()):
             if not loss.expected:
                 self._segment_s = min(self._segment_s, _SEGMENT_AFTER_A_LOSS_S)
-            hit = [line for line in self._lines if not line.ended and _is_hit(line, loss)]
-            self._blame(hit, loss)
+            hit = [line for line in self._lines if not line.ended and line.is_hit(loss)]
+            _blame(hit, loss, begun)
             for line in hit:
-                self._see_to(line, loss)
+                self._see_to(line, loss, begun)
             moved += hit
         return moved
 
-    def _blame(self, hit: list[Line], loss: WorkerLost) -> None:
-        """Note of which chains a worker may have died.
-
-        They are those that it drew. Where it had not got so far, it died while it compiled, which
-        is the same for all chains: no matter, if others could.
-        """
-        there = set(loss.drawing)
-        drawn = there & self._drawing.keys()
-        for key in drawn:
-            del self._drawing[key]
-        if loss.expected:
-            return
-        for line in hit:
-            if line.keys & drawn:
-                line.deaths.append(loss.worker)
-            elif line.keys & there and not drawn:
-                line.unbegun.append(loss.worker)
-
-    def _see_to(self, line: Line, loss: WorkerLost) -> None:
-        compiles = bool(self._drew) or any(of.drawn for of in self._lines)
+    def _see_to(self, line: Line, loss: WorkerLost, begun: set[str]) -> None:
+        compiles = bool(self._losses.warm) or any(of.drawn for of in self._lines)
         most = MOST_DEATHS_COMPILING if compiles else MOST_DEATHS
         if len(line.deaths) >= MOST_DEATHS or len(line.unbegun) >= most:
             died = [*line.unbegun, *line.deaths]
-            line.error = killed(line.chains, died, self._memory_of(loss.worker))
+            line.error = killed(line.chains, died, memory_of(loss))
         elif line.resumable:
             self._go_on_from_state(line)
-        elif line.begun is not None and line.keys & set(loss.drawing):
+        elif not {*begun, *loss.lost}.isdisjoint(future.key for future in line.pending):
             # Dask draws it again, from its seed
             for chain in line.chains:
                 self._told(Phase("restarting", chain, loss.worker))
@@ -377,8 +378,12 @@ class Drive:
         line.last = line.begun
 
     def _forget(self, line: Line) -> None:
+        """Let go of the draws to come; a worker that draws them ends with its next draw."""
+        keys = [key for key, of in self._of.items() if of is line]
+        for key in keys:
+            del self._of[key]
+        self._losses.forget(keys)
         for future in line.pending:
-            self._of.pop(future.key, None)
             future.release()
         line.pending.clear()
 
@@ -389,35 +394,51 @@ class Drive:
 
     def _stop(self, take: _Take) -> None:
         """End the segments that are being drawn, and take in what they drew."""
-        from distributed import wait
-
         # a chain that still compiles has nothing to hand over
         running = [
             future
             for line in self._lines
-            if not line.ended and (line.begun is None or line.begun.status == "finished")
+            if not line.ended and line.has_begun
             for future in line.pending
         ]
         if not running:
             return
-        seconds = parse_timedelta(cluster_setting("stop-timeout"))
+        seconds = float(parse_timedelta(cluster_setting("stop-timeout")))
         try:
-            self._tell_to_stop()
-            # it asks for the current client, which ours is not
-            with self._client.as_current():
-                wait(running, timeout=float(seconds))
+            self._tell_to_stop(seconds)
+            self._wait(running, seconds)
         except (TimeoutError, OSError, CancelledError) as error:
             tell(ClusterWarning, f"not all chains handed over what they drew last: {error!r}")
         self._take([(f, "finished") for f in running if f.status == "finished"], take)
 
-    def _tell_to_stop(self) -> None:
+    def _tell_to_stop(self, seconds: float) -> None:
         """Have the segments that are being drawn end with the next draw.
 
         Those that were submitted ahead, too: one may have begun by now, on any worker.
         """
+
+        async def tell_workers() -> None:
+            # a worker that does not answer keeps nobody waiting
+            await self._client.run(stop, keys, on_error="ignore")
+
         keys = [future.key for line in self._lines for future in line.pending]
         if self._client.status == "running":
-            self._client.run(stop, keys, on_error="ignore")
+            self._client.sync(tell_workers, callback_timeout=seconds)
+
+    def _wait(self, running: list[Future], seconds: float) -> None:
+        """Wait for what is being drawn, but for what goes with a worker meanwhile."""
+        from distributed import as_completed
+
+        deadline = time.monotonic() + seconds
+        completed = as_completed(running, loop=self._client.loop)
+        while not completed.is_empty():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"after {seconds:g} s")
+            _batch(completed, wait=True)
+            for loss, _ in self._losses.each():
+                for line in self._lines:
+                    if line.is_hit(loss):
+                        self._forget(line)
 
     def _release(self) -> None:
         """Let go of everything. What nobody else wants is dropped, running tasks included.
@@ -436,10 +457,19 @@ def _running(client: Client) -> list[str]:
     return sorted(address for address, of in workers.items() if of["status"] == "running")
 
 
-def _is_hit(line: Line, loss: WorkerLost) -> bool:
-    """Tell whether the next draws of a chain were, or need, what went with a worker."""
-    lost_results = {*line.keys, line.gathered} & set(loss.lost)
-    return bool(lost_results or line.keys & set(loss.drawing) or line.bound == loss.worker)
+def _blame(hit: list[Line], loss: WorkerLost, begun: set[str]) -> None:
+    """Note of which chains a worker may have died.
+
+    They are those that it drew. Where it had not got so far, it died while it compiled, which is
+    the same for all chains: no matter, if others could.
+    """
+    for line in hit:
+        if loss.expected:
+            continue
+        if line.keys & begun:
+            line.deaths.append(loss.worker)
+        elif line.keys & set(loss.drawing) and not begun:
+            line.unbegun.append(loss.worker)
 
 
 def _batch(completed: Any, *, wait: bool) -> list[Future]:

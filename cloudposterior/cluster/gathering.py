@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from cloudposterior.cluster.reach import reaches_workers
@@ -30,10 +30,13 @@ class Gathering:
     ----------
     client : distributed.Client
         A connected, synchronous client.
+    look : callable
+        Called now and then while somebody is waited for; what it raises ends that.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, look: Callable[[], None]) -> None:
         self._client = client
+        self._look = look
         self._direct = reaches_workers(client)
         # of the results so far, in bytes; none came in yet
         self._largest = 0
@@ -56,20 +59,11 @@ class Gathering:
             # the first alone, since nobody knows how large it is
             many = max(1, _GATHERED_BYTES // self._largest) if self._largest else 1
             now, done = done[:many], done[many:]
-            try:
-                results = self._gather(now)
-            except Exception:  # noqa: BLE001  (asked again, one by one, to learn whose it is)
-                results = [self._alone(future) for future in now]
+            results = self._gather(now)
             for place, future in enumerate(now):
                 result, results[place] = results[place], None
                 self._measure(result)
                 yield future, result
-
-    def _alone(self, future: Future) -> Any:
-        try:
-            return self._gather([future])[0]
-        except Exception as error:  # noqa: BLE001  (it ends its chain, which says it)
-            return error
 
     def _gather(self, futures: list[Future]) -> list[Any]:
         """Gather, without waiting for what has to be made again: that may be a whole chain."""
@@ -81,12 +75,18 @@ class Gathering:
         try:
             while not (asked.done() or any(map(_is_lost, futures))):
                 concurrent.futures.wait([asked], _LOOK_UP_S)
-            if asked.done():
-                results: list[Any] = asked.result()
-                return results
-            return [None if _is_lost(future) else self._alone(future) for future in futures]
+                self._look()
         finally:
+            # another run of this client, which waits for the same answer, asks once more
             asked.cancel()
+        error = None if asked.cancelled() else asked.exception()
+        if not asked.cancelled() and error is None:
+            results: list[Any] = asked.result()
+            return results
+        if len(futures) > 1:
+            # one by one, to learn whose it is
+            return [self._gather([future])[0] for future in futures]
+        return [error]
 
     def _measure(self, result: Any) -> None:
         if result is None or isinstance(result, Exception):

@@ -6,7 +6,10 @@ from asyncio import CancelledError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dask.utils import format_bytes
+
 from cloudposterior.errors import ChainError, CloudPosteriorError, ClusterError
+from cloudposterior.events import WorkerLost
 from cloudposterior.samplers.protocol import State
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ __all__ = [
     "as_chain_error",
     "killed",
     "lost",
+    "memory_of",
     "words",
 ]
 
@@ -93,26 +97,43 @@ class Line:
         return self.error is not None or (self.state is not None and self.state.finished)
 
     @property
-    def keys(self) -> set[str]:
-        """The keys of what is under way."""
-        futures = self.pending if self.begun is None else [self.begun, *self.pending]
-        return {future.key for future in futures}
+    def has_begun(self) -> bool:
+        """Whether it has got to its draws, and may have some to hand over."""
+        return self.state is not None or (
+            self.begun is not None and self.begun.status == "finished"
+        )
 
-    def came_to(self, state: State) -> None:
-        """Note where the chain stands; whoever draws does not kill."""
-        if state.drawn > self.drawn:
+    @property
+    def keys(self) -> set[str]:
+        """The keys of what is under way, and that its next draws come from."""
+        keys = {future.key for future in self.pending}
+        # nobody asks how a chain began that can go on
+        if self.begun is not None and not self.resumable:
+            keys.add(self.begun.key)
+        return keys
+
+    def is_hit(self, loss: WorkerLost) -> bool:
+        """Tell whether the next draws were, or need, what went with a worker."""
+        lost = {*self.keys, self.gathered} & set(loss.lost)
+        return bool(lost or self.keys & set(loss.drawing) or self.bound == loss.worker)
+
+    def came_to(self, state: State) -> bool:
+        """Note where the chain stands; say whether that is further, for who draws does not kill."""
+        further = state.drawn > self.drawn
+        if further:
             self.deaths.clear()
             self.unbegun.clear()
         if state.drawn >= self.drawn:
             self.state = state
+        return further
 
     def release(self) -> None:
         """Let go of what is under way."""
-        for future in self.pending:
-            future.release()
+        for future in (*self.pending, self.begun, self.last):
+            if future is not None:
+                future.release()
         self.pending.clear()
-        if self.begun is not None:
-            self.begun.release()
+        self.begun = self.last = None
 
 
 def words(chains: tuple[int, ...]) -> str:
@@ -165,3 +186,11 @@ def killed(chains: tuple[int, ...], workers: list[str], memory: str = "") -> Cha
         f"its worker died, {len(workers)} times; most often for want of memory{seen}: "
         "give workers more (cp.cluster_options tells how much), and look into their logs",
     )
+
+
+def memory_of(loss: WorkerLost) -> str:
+    """Say what memory a worker was last seen to use, and might use; empty if nobody saw it."""
+    if not loss.memory_bytes:
+        return ""
+    limit = f" of {format_bytes(loss.limit_bytes)}" if loss.limit_bytes else ", without a limit"
+    return f"{format_bytes(loss.memory_bytes)}{limit}"

@@ -34,6 +34,8 @@ __all__ = ["Parts", "parts_of"]
 
 _log = logging.getLogger("pymc")
 
+_Kinds = tuple[type[BaseException], ...]
+
 _SHARE = 0.05
 """Of the time of a run, at most, is spent on writing parts while it lasts."""
 
@@ -214,20 +216,20 @@ class Parts:
         try:
             yield
         except BaseException as error:
-            kept = self._keep(join, seed)
+            kept = self._keep(join, seed, _EVEN_WHEN_INTERRUPTED)
             if kept:
                 error.add_note(kept)
             raise
         if not (unless() or all(join.is_whole(chain) for chain in range(self._chains))):
-            kept = self._keep(join, seed)
+            kept = self._keep(join, seed, _EVEN_WHEN_INTERRUPTED)
             if kept and not self._quiet:
                 _log.info("%s", kept)
 
-    def _keep(self, join: _Join, seed: Any) -> str:
+    def _keep(self, join: _Join, seed: Any, kinds: _Kinds = (Exception,)) -> str:
         """Keep what is new; say what is kept now, or nothing if nothing is."""
         if self._cache is None:
             return ""
-        with _told("keeping what was drawn", _EVEN_WHEN_INTERRUPTED):
+        with _told("keeping what was drawn", kinds):
             self._begin_again_where_lost()
             for chain in range(self._chains):
                 tree = join.part(chain, self._until[chain])
@@ -305,7 +307,7 @@ _EVEN_WHEN_INTERRUPTED = (Exception, KeyboardInterrupt)
 
 
 @contextmanager
-def _told(doing: str, kinds: tuple[type[BaseException], ...] = (Exception,)) -> Iterator[None]:
+def _told(doing: str, kinds: _Kinds = (Exception,)) -> Iterator[None]:
     """Turn what goes wrong into a warning: a result, or another error, outranks these draws."""
     try:
         yield

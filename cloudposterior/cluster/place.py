@@ -168,7 +168,7 @@ class RunOnCluster:
         wait_for_workers(client, tell=print if not call.quiet else _nobody, watch=view.watch)
         check_workers(client, PACKAGES)
         keep_interrupts(client)
-        tell_losses(client)
+        hears = tell_losses(client)
         if request is not None and not fresh and not self.place.submitted:
             submitted = find_run_under_way(client, id_of(call.model.name, request.token))
             if submitted is not None:
@@ -216,7 +216,8 @@ class RunOnCluster:
                 run,
                 name=name,
                 told=view.tell,
-                memory_of=absence.memory_of,
+                look=absence.look,
+                hears=hears,
             )
             aim = self._aim(resolved, join, run)
             drawing = _Drawing(drive, join, chains, states, absence, aim)

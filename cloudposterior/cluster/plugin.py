@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
-from cloudposterior.events import TOPIC, StopAsked, WorkerLost, from_message, to_message
+from cloudposterior.events import (
+    TOPIC,
+    StopAsked,
+    TaskBegun,
+    WorkerLost,
+    from_message,
+    to_message,
+)
 from cloudposterior.progress.board import Board, PostedRun
 
 if TYPE_CHECKING:
@@ -200,30 +207,67 @@ class Expiry(SchedulerPlugin):  # type: ignore[misc]
 
 
 class TellLosses(SchedulerPlugin):  # type: ignore[misc]
-    """Tells the clients of a run when a worker has left that had tasks of it."""
+    """Tells the clients of a run when a worker has left that drew for it, or was to."""
 
     name = "cloudposterior-losses"
     idempotent = True
 
+    def __init__(self) -> None:
+        # of one that has left, the scheduler says no more
+        self._workers: dict[str, Any] = {}
+        self._drew: defaultdict[str, dict[str, None]] = defaultdict(dict)
+
     async def start(self, scheduler: Scheduler) -> None:
         """Know where to tell it."""
         self._scheduler = scheduler
+        self._workers.update(scheduler.workers)
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Note what is known of a worker."""
+        self._workers[worker] = scheduler.workers[worker]
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Take in what the scheduler logs when it has removed a worker."""
-        if topic != "all" or not isinstance(msg, dict) or msg.get("action") != "remove-worker":
+        """Take in who draws, and what the scheduler logs when it has removed a worker."""
+        if not isinstance(msg, dict):
             return
+        if topic == TOPIC and msg.get("kind") == "TaskBegun":
+            self._note(msg)
+        elif topic == "all" and msg.get("action") == "remove-worker":
+            self._tell(msg)
+
+    def _note(self, message: dict[str, Any]) -> None:
+        read = from_message(message)
+        if (
+            read is None
+            or not isinstance(read[1], TaskBegun)
+            or read[1].worker not in self._workers
+        ):
+            return
+        runs = self._drew[read[1].worker]
+        runs[read[0]] = runs.pop(read[0], None)
+        if len(runs) > _MOST_RUNS:
+            del runs[next(iter(runs))]
+
+    def _tell(self, msg: dict[str, Any]) -> None:
+        worker = str(msg.get("worker"))
         drawing = _by_run(msg.get("processing-tasks", ()))
         lost = _by_run(msg.get("lost-computed-tasks", ()))
-        for run in {**drawing, **lost}:
+        known = self._workers.pop(worker, None)
+        # one that drew may be wanted again
+        for run in {**drawing, **lost, **self._drew.pop(worker, {})}:
             event = WorkerLost(
-                str(msg.get("worker")),
+                worker,
                 tuple(drawing[run]),
                 tuple(lost[run]),
                 bool(msg.get("expected")),
+                0 if known is None else int(known.metrics.get("memory", 0)),
+                0 if known is None else int(known.memory_limit or 0),
             )
             self._scheduler.log_event(TOPIC, to_message(run, event))
 
+
+_MOST_RUNS = 1000
+"""Of which it is known, for each worker, that it drew for them: the latest."""
 
 _OF_A_RUN = re.compile(r".*-chains? \d.*-([0-9a-f]{32})")
 

@@ -77,7 +77,7 @@ def advance(
     state = _state_of(before)
     if state.finished:
         return state, []
-    stopped = partial(is_stopped, _current_key())
+    stopped = _stopper()
     if stopped():
         return state, []
     tell = _teller(run.key)
@@ -124,6 +124,19 @@ def _reporter(tell: Callable[[Event], None]) -> Callable[[int, int, int, int, Ta
 def _phases(tell: Callable[[Event], None]) -> Callable[[int, str], None]:
     worker = _current_worker()
     return lambda chain, name: tell(Phase(name, chain, worker))
+
+
+def _stopper() -> Callable[[], bool]:
+    """Give what says whether the task that runs here was told to stop, or is wanted no more."""
+    from distributed import get_worker
+
+    key = _current_key()
+    try:
+        task = get_worker().state.tasks.get(key)
+    except ValueError:  # there is no worker
+        return partial(is_stopped, key)
+    # a worker cannot end a thread, and notes that nobody will ask for what it gives
+    return lambda: is_stopped(key) or getattr(task, "state", "") == "cancelled"
 
 
 def _current_key() -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future as Answer
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from dask.utils import format_bytes, parse_timedelta
+from dask.utils import parse_timedelta
 
 from cloudposterior.cluster.versions import differences_of, minor_of, versions_here
 from cloudposterior.config import cluster_setting
@@ -106,7 +108,7 @@ def _workers(client: Client) -> dict[str, Any]:
 
 
 class Absence:
-    """Looks after the workers while chains are drawn: says so when all have gone, or one has come.
+    """Looks after a cluster while chains are drawn: whether it has workers, and a scheduler.
 
     Parameters
     ----------
@@ -119,32 +121,54 @@ class Absence:
     def __init__(self, client: Client, tell: Callable[[str, str], None]) -> None:
         self._client = client
         self._tell = tell
+        self._patience = cluster_setting("scheduler-timeout")
         self._next = time.monotonic() + _ABSENT_S
         self._absent = False
-        self._seen: dict[str, Any] = _workers(client)
+        self._asked: Answer[Any] | None = None
 
     def look(self) -> None:
-        """Look, if that is due."""
-        if time.monotonic() < self._next or self._client.status != "running":
+        """Look, if that is due. Nobody waits for the answer, which may never come.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler is connected and has not answered within the setting
+            ``cloudposterior.cluster.scheduler-timeout``.
+        """
+        now = time.monotonic()
+        if self._client.status != "running" or (self._asked is None and now < self._next):
             return
-        self._next = time.monotonic() + _ABSENT_S
-        workers = _workers(self._client)
-        self._seen.update(workers)
+        if self._asked is None:
+            self._asked, self._next = self._ask(), now
+        if self._asked.done():
+            answer, self._asked = self._asked, None
+            self._next = now + _ABSENT_S
+            self._take_in(answer)
+        elif now - self._next > float(parse_timedelta(self._patience)):
+            self._asked.cancel()
+            raise ClusterError(
+                f"the scheduler at {self._client.scheduler.address} has not answered for "
+                f"{self._patience} (cloudposterior.cluster.scheduler-timeout): check the scheduler "
+                "and the network, and run again"
+            )
+
+    def _ask(self) -> Answer[Any]:
+        async def identity() -> Any:
+            return await self._client.scheduler.identity()
+
+        return asyncio.run_coroutine_threadsafe(identity(), self._client.loop.asyncio_loop)
+
+    def _take_in(self, answer: Answer[Any]) -> None:
+        if answer.cancelled() or answer.exception() is not None:
+            # its connection broke, which the client notices
+            return
+        workers = answer.result()["workers"]
         absent = not any(worker["status"] == "running" for worker in workers.values())
         if absent and not self._absent:
             self._tell("waiting for workers", "all of them have gone")
         elif self._absent and not absent:
             self._tell("sampling", "")
         self._absent = absent
-
-    def memory_of(self, address: str) -> str:
-        """Say what memory a worker was last seen to use, and may use; empty if nobody saw it."""
-        worker = self._seen.get(address)
-        if worker is None:
-            return ""
-        used = format_bytes(worker.get("metrics", {}).get("memory", 0))
-        limit = worker.get("memory_limit")
-        return f"{used} of {format_bytes(limit)}" if limit else f"{used}, without a limit"
 
 
 def check_workers(client: Client, packages: Sequence[str]) -> None:

@@ -1,0 +1,207 @@
+"""Samplers whose workers die as a script says, and what was drawn on all workers, in a file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cloudposterior.samplers.protocol import Budget, Run, Segment, State
+
+from .stubs import Counting
+
+PATIENCE_S = 60
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait in a worker, which has no test to fail."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to the worker of a chain in the midst of one of its segments.
+
+    Attributes
+    ----------
+    chain, segment : int
+        When it happens: both count from 0.
+    does : str
+        ``"kill"``, ``"suspend"``, ``"allocate"``, or ``"wait"`` for a file of that name.
+    times : int
+        How often.
+    """
+
+    chain: int
+    segment: int
+    does: str = "kill"
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Scripted(Counting):
+    """As `Counting`, with a state that counts segments, and a note of each draw that is made.
+
+    Attributes
+    ----------
+    directory : str
+        Where notes are, and where the client leaves a file for each segment that has come in.
+    faults : tuple of Fault
+        What happens; to its chain all segments before have come in by then.
+    per_segment : int
+        Draws of a segment.
+    """
+
+    directory: str = ""
+    faults: tuple[Fault, ...] = ()
+    per_segment: int = 10
+    stateless: bool = False
+
+    def start(self, model: bytes, run: Run, chains: tuple[int, ...]) -> State:
+        return State(chains, 0, self.total, held=None if self.stateless else 0)
+
+    def advance(
+        self, model: bytes, run: Run, state: State, budget: Budget
+    ) -> tuple[State, list[Segment]]:
+        (chain,), values = state.chains, []
+        number = state.drawn // self.per_segment
+        needless = (Path(self.directory) / came_in(chain, number)).exists()
+        if needless:
+            self._note("begun-again", f"{chain} {number}")
+        end = self.total if self.stateless else min(state.drawn + self.per_segment, self.total)
+        while (drawn := state.drawn + len(values)) < end and not budget.stopped():
+            if len(values) == self.per_segment // 2:
+                self._suffer(chain, number, budget)
+            time.sleep(self.seconds)
+            values.append(1000 * chain + drawn)
+            self._note("drawn", f"{chain} {drawn}")
+            budget.report(chain, drawn + 1, 0, self.total, replace(state.tally, divergences=drawn))
+        whole = drawn == end
+        if whole and needless:
+            self._note("drawn-again", f"{chain} {number}")
+        if self.stateless and not whole:
+            return state, []
+        segment = Segment(chain, state.drawn, len(values), {"x": np.array(values)}, [])
+        held = None if self.stateless else state.held + 1
+        return replace(state, drawn=drawn, held=held), [segment]
+
+    def _note(self, name: str, line: str) -> None:
+        # one write, which those of other processes do not mix with
+        with (Path(self.directory) / name).open("ab", buffering=0) as file:
+            file.write(f"{line}\n".encode())
+
+    def _suffer(self, chain: int, number: int, budget: Budget) -> None:
+        for fault in self.faults:
+            if (fault.chain, fault.segment) != (chain, number):
+                continue
+            before = Path(self.directory) / came_in(chain, number - 1)
+            wait_for(lambda before=before: not number or before.exists())
+            if self._is_due(fault):
+                self._happen(fault, budget)
+
+    def _is_due(self, fault: Fault) -> bool:
+        for time_ in range(fault.times):
+            name = f"{fault.does}-{fault.chain}-{fault.segment}-{time_}-{os.getpid()}"
+            mark = Path(self.directory) / name.rpartition("-")[0]
+            try:
+                mark.touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            return True
+        return False
+
+    def _happen(self, fault: Fault, budget: Budget) -> None:
+        if fault.does == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif fault.does == "suspend":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif fault.does == "allocate":
+            held = [np.ones(2**24) for _ in range(40)]
+            # the nanny looks now and then
+            wait_for(lambda: not held)
+        else:
+            go = Path(self.directory) / fault.does
+            wait_for(lambda: go.exists() or budget.stopped())
+
+
+def came_in(chain: int, number: int) -> str:
+    return f"came-in-{chain}-{number}"
+
+
+@dataclass
+class Notes:
+    """What was drawn, by the notes of `Scripted`, and what came in.
+
+    Attributes
+    ----------
+    directory : Path
+        Where the notes are.
+    """
+
+    directory: Path
+    segments: dict[int, list[Segment]] = field(default_factory=lambda: defaultdict(list))
+    states: dict[int, State] = field(default_factory=dict)
+
+    def __call__(self, segment: Segment, state: State) -> None:
+        self.segments[segment.chain].append(segment)
+        self.states[segment.chain] = state
+        number = (segment.first + segment.draws - 1) // 10
+        (self.directory / came_in(segment.chain, number)).touch()
+
+    def draws(self, chain: int) -> list[int]:
+        parts = [segment.samples["x"] for segment in self.segments[chain]]
+        return np.concatenate(parts).tolist() if parts else []
+
+    def _lines(self, name: str) -> list[tuple[int, ...]]:
+        file = self.directory / name
+        text = file.read_text() if file.exists() else ""
+        return [tuple(map(int, line.split())) for line in text.splitlines()]
+
+    @property
+    def drawn(self) -> Counter[tuple[int, ...]]:
+        """How often each draw of each chain was made."""
+        return Counter(self._lines("drawn"))
+
+    @property
+    def begun_again(self) -> list[tuple[int, ...]]:
+        """Chain and number of segments that were begun after they had come in."""
+        return self._lines("begun-again")
+
+    @property
+    def drawn_again(self) -> list[tuple[int, ...]]:
+        """Those of them that were drawn to their end."""
+        return self._lines("drawn-again")
+
+    def has(self, name: str) -> bool:
+        return any(self.directory.glob(name))
+
+    def let(self, name: str) -> None:
+        (self.directory / name).touch()
+
+
+def marks(notes: Notes, does: str) -> list[str]:
+    return sorted(path.name for path in notes.directory.glob(f"{does}-*"))
+
+
+def extra_draws(notes: Notes) -> int:
+    """Count the draws that were made more than once."""
+    return sum(count - 1 for count in notes.drawn.values())
+
+
+def expected(chain: int, total: int) -> list[int]:
+    return [1000 * chain + i for i in range(total)]
+
+
+def pids(client: Any) -> dict[str, int]:
+    """The processes of workers by address."""
+    found: dict[str, int] = client.run(os.getpid, on_error="ignore")
+    return found

@@ -1,0 +1,482 @@
+"""Workers that are lost, as scripts say: their chains go on from the last segment that came in."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import pytest
+from distributed import Client, LocalCluster
+
+from cloudposterior.cluster import losses
+from cloudposterior.cluster.drive import Drive
+from cloudposterior.cluster.gathering import Gathering
+from cloudposterior.cluster.losses import tell_losses
+from cloudposterior.errors import ChainError, ClusterWarning
+from cloudposterior.events import Event, TaskBegun, WorkerLost
+from cloudposterior.progress.feed import events_of
+from cloudposterior.progress.table import RunTable
+
+from .conftest import PATIENCE_S, Commands, until
+from .faults import Fault, Notes, Scripted, expected, extra_draws, marks, pids
+from .stubs import run_of
+
+FOUR = [(0,), (1,), (2,), (3,)]
+TOTAL = 60
+
+
+@contextmanager
+def cluster_of(workers: int, **options: Any) -> Iterator[Client]:
+    """A cluster whose workers die, which Dask logs at length."""
+    with (
+        LocalCluster(
+            n_workers=workers,
+            **{
+                "threads_per_worker": 1,
+                "dashboard_address": ":0",
+                "silence_logs": logging.CRITICAL,
+                **options,
+            },
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Client]:
+    with cluster_of(3) as client:
+        yield client
+
+
+@pytest.fixture
+def three(shared: Client) -> Client:
+    """A client of three workers, whoever died before."""
+    shared.wait_for_workers(3, timeout=PATIENCE_S)
+    return shared
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Notes:
+    return Notes(tmp_path)
+
+
+class Driven:
+    """A run of a stub, with what was told of it."""
+
+    def __init__(self, client: Client, sampler: Scripted, *, key: str = "") -> None:
+        self.client = client
+        self.run = run_of(key or uuid.uuid4().hex)
+        self.table = RunTable("", "stub", 4)
+        self.told: list[Event] = []
+        self.shown: list[Any] = []
+        self.drive = Drive(
+            client,
+            sampler,
+            b"m" * 100,
+            self.run,
+            name="stub-sample",
+            told=self.take,
+            hears=tell_losses(client),
+        )
+
+    def take(self, event: Event) -> None:
+        self.told.append(event)
+        if isinstance(event, TaskBegun | WorkerLost):
+            self.drive.hear(event)
+        else:
+            self.table.update(event)
+            self.shown.append(self.table.snapshot())
+
+    def draw(self, take: Any, groups: Any = FOUR, **options: Any) -> Any:
+        with events_of(self.client, self.run.key, self.take):
+            return self.drive.draw(groups, take, **options)
+
+    def key_of(self, chain: int, number: int) -> str:
+        """The key of a task, unless a loss has changed it."""
+        return f"stub-sample-chain {chain}-{number}-{self.run.key}"
+
+    @property
+    def losses(self) -> list[WorkerLost]:
+        return [event for event in self.told if isinstance(event, WorkerLost)]
+
+
+def scripted(notes: Notes, *faults: Fault, **options: Any) -> Scripted:
+    settings = {"total": TOTAL, "seconds": 0.01, **options}
+    return Scripted(directory=str(notes.directory), faults=faults, **settings)
+
+
+def assert_complete(notes: Notes, total: int = TOTAL, chains: int = 4) -> None:
+    """Check that each draw came in once, and that next to none was drawn after it had come in."""
+    for chain in range(chains):
+        assert notes.draws(chain) == expected(chain, total)
+    print("BEGUN AGAIN", notes.begun_again, "EXTRA", extra_draws(notes))
+    # Dask begins with the first segment, and ends it once it is told that nobody wants it
+    assert {number for _, number in notes.begun_again} <= {0}
+
+
+def known_keys(client: Client) -> list[str]:
+    return client.run_on_scheduler(lambda dask_scheduler: [str(k) for k in dask_scheduler.tasks])
+
+
+def test_worker_that_dies_in_the_third_segment_of_chain_2_costs_that_segment(
+    three: Client, notes: Notes
+) -> None:
+    driven = Driven(three, scripted(notes, Fault(2, 2)))
+    driven.draw(notes)
+    assert_complete(notes)
+    (loss,) = driven.losses
+    assert marks(notes, "kill") == ["kill-2-2-0"]
+    # what came in was not drawn again; what Dask begins before it is told otherwise is little
+    assert extra_draws(notes) <= 2 * 10
+    assert loss.memory_bytes > 2**20
+    until(lambda: not [key for key in known_keys(three) if driven.run.key in key])
+
+
+def test_segments_that_came_in_are_not_begun_again(three: Client, notes: Notes) -> None:
+    """Wherever the worker dies, and however often."""
+    faults = [Fault(chain, segment) for chain, segment in ((0, 1), (1, 3), (3, 4), (0, 5))]
+    driven = Driven(three, scripted(notes, *faults))
+    driven.draw(notes)
+    assert_complete(notes)
+    assert len(driven.losses) == 4
+    print("EXTRA", extra_draws(notes), [k for k, v in notes.drawn.items() if v > 1])
+
+
+def test_worker_that_dies_before_anything_came_in_begins_again(three: Client, notes: Notes) -> None:
+    driven = Driven(three, scripted(notes, Fault(1, 0)))
+    driven.draw(notes)
+    assert_complete(notes)
+    assert [event.chain for event in driven.told if is_restart(event)] == [1]
+
+
+def is_restart(event: Event) -> bool:
+    return getattr(event, "name", "") == "restarting"
+
+
+def test_worker_that_retires_hands_its_chains_on(notes: Notes) -> None:
+    with cluster_of(2) as client:
+        driven = Driven(client, scripted(notes, Fault(2, 2, "wait"), total=100))
+
+        def retire() -> None:
+            until(lambda: notes.has("wait-2-2-0"))
+            client.retire_workers([worker_of(client, driven.key_of(2, 2))])
+
+        with meanwhile(retire):
+            driven.draw(notes)
+    assert_complete(notes, 100)
+    (loss, *_) = driven.losses
+    assert loss.expected
+    # who leaves is not to blame
+    assert driven.drive._segment_s > 1
+    assert not any(line.deaths for line in driven.drive._lines)
+
+
+def worker_of(client: Client, key: str) -> str:
+    """The worker that runs a task."""
+    processing = client.processing()
+    return next(worker for worker, keys in processing.items() if key in keys)
+
+
+@contextmanager
+def meanwhile(act: Callable[[], None]) -> Iterator[None]:
+    """Do something while a run lasts; what fails there fails here."""
+    errors: list[BaseException] = []
+
+    def acting() -> None:
+        try:
+            act()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=acting)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def test_workers_that_their_nannies_restart_hand_their_chains_on(notes: Notes) -> None:
+    with cluster_of(2) as client:
+        driven = Driven(client, scripted(notes, Fault(0, 2, "wait")))
+
+        def restart() -> None:
+            until(lambda: notes.has("wait-0-2-0"))
+            client.restart_workers(list(pids(client)), timeout=PATIENCE_S)
+            notes.let("wait")
+
+        with meanwhile(restart):
+            driven.draw(notes)
+    assert_complete(notes)
+    assert len(driven.losses) == 2
+
+
+def test_all_workers_die_and_others_come(three: Client, notes: Notes) -> None:
+    driven = Driven(three, scripted(notes, Fault(0, 2, "wait"), Fault(1, 2, "wait")))
+
+    def kill() -> None:
+        until(lambda: notes.has("wait-0-2-0") and notes.has("wait-1-2-0"))
+        for pid in pids(three).values():
+            os.kill(pid, signal.SIGKILL)
+        notes.let("wait")
+
+    with meanwhile(kill):
+        driven.draw(notes)
+    assert_complete(notes)
+    # nothing that came in was drawn again, though nothing was left on the cluster
+    assert extra_draws(notes) <= 4 * 10
+
+
+def test_two_workers_die_at_once(three: Client, notes: Notes) -> None:
+    driven = Driven(three, scripted(notes, Fault(0, 2, "wait"), Fault(1, 2, "wait")))
+
+    def kill() -> None:
+        until(lambda: notes.has("wait-0-2-0") and notes.has("wait-1-2-0"))
+        processes = pids(three)
+        for chain in (0, 1):
+            worker = worker_of(three, driven.key_of(chain, 2))
+            os.kill(processes[worker], signal.SIGKILL)
+        notes.let("wait")
+
+    with meanwhile(kill):
+        driven.draw(notes)
+    assert_complete(notes)
+    assert len(driven.losses) == 2
+
+
+def test_worker_with_model_and_run_dies(three: Client, notes: Notes) -> None:
+    key = uuid.uuid4().hex
+    driven = Driven(three, scripted(notes, Fault(0, 2, "wait")), key=key)
+
+    def kill() -> None:
+        until(lambda: notes.has("wait-0-2-0"))
+        held = three.has_what()
+        processes = pids(three)
+        for worker, keys in held.items():
+            if {f"stub-sample-model-model-{key}", f"stub-sample-run-{key}"} & set(keys):
+                os.kill(processes[worker], signal.SIGKILL)
+        notes.let("wait")
+
+    with meanwhile(kill):
+        driven.draw(notes)
+    assert_complete(notes)
+    assert driven.losses
+
+
+def test_segment_that_is_lost_before_it_was_gathered_is_drawn_again_alone(
+    three: Client, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driven = Driven(three, scripted(notes))
+    results = Gathering.results
+    killed: list[str] = []
+    wanted = driven.key_of(1, 2)
+
+    def kill_first(self: Any, done: list[Any]) -> Any:
+        for future in done:
+            if future.key == wanted and not killed:
+                killed.extend(three.who_has([future])[wanted])
+                os.kill(pids(three)[killed[0]], signal.SIGKILL)
+        return results(self, done)
+
+    monkeypatch.setattr(Gathering, "results", kill_first)
+    driven.draw(notes)
+    assert killed
+    for chain in range(4):
+        assert notes.draws(chain) == expected(chain, TOTAL)
+    assert notes.drawn_again == []
+    assert all(notes.drawn[1, draw] == 2 for draw in range(20, 30))
+
+
+def test_worker_that_dies_while_it_hands_draws_over_ends_no_run(
+    three: Client, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gather that waits for what has to be made again would wait for all of the chain."""
+    driven = Driven(three, scripted(notes))
+    gather, processes = Client.gather, pids(three)
+    wanted = driven.key_of(1, 2)
+    killed: list[str] = []
+
+    def kill_first(self: Client, futures: Any, *args: Any, **kwargs: Any) -> Any:
+        async def gather_late() -> Any:
+            if not killed and wanted in [future.key for future in futures]:
+                killed.extend((await self.scheduler.who_has(keys=[wanted]))[wanted])
+                # the client has not heard of it yet
+                os.kill(processes[killed[0]], signal.SIGKILL)
+            return await gather(self, futures, *args, **kwargs)
+
+        return gather_late()
+
+    monkeypatch.setattr(Client, "gather", kill_first)
+    driven.draw(notes)
+    assert killed
+    assert_complete(notes)
+
+
+def test_worker_that_dies_while_the_run_is_stopped_keeps_nobody_waiting(
+    three: Client, notes: Notes
+) -> None:
+    """What the others drew comes in, without the time that a stop may take."""
+    driven = Driven(three, scripted(notes, Fault(0, 2, "wait"), total=10_000, per_segment=100))
+    stop = driven.drive._tell_to_stop
+    segments = [driven.key_of(chain, 2) for chain in range(3)]
+
+    def stop_and_kill(seconds: float) -> None:
+        os.kill(pids(three)[worker_of(three, segments[0])], signal.SIGKILL)
+        stop(seconds)
+
+    driven.drive._tell_to_stop = stop_and_kill  # type: ignore[method-assign]
+    with dask.config.set({"cloudposterior.cluster.stop-timeout": f"{PATIENCE_S}s"}):
+        driven.draw(notes, watch=lambda: notes.has("wait-0-2-0"))
+    for chain in range(4):
+        drawn = notes.draws(chain)
+        assert drawn == expected(chain, len(drawn))
+    assert len(notes.draws(0)) == 200
+
+
+def test_second_client_of_a_run_goes_on_too(three: Client, notes: Notes) -> None:
+    theirs = Notes(notes.directory / "theirs")
+    theirs.directory.mkdir()
+    sampler = scripted(notes, Fault(2, 2))
+    mine = Driven(three, sampler)
+    with Client(three.scheduler.address, set_as_default=False) as other:
+        their = Driven(other, sampler, key=mine.run.key)
+
+        with meanwhile(lambda: their.draw(theirs)):
+            mine.draw(notes)
+    for chain in range(4):
+        assert notes.draws(chain) == expected(chain, TOTAL)
+        merged = sorted(set(theirs.draws(chain)))
+        assert merged == expected(chain, TOTAL)
+    assert mine.losses and their.losses
+
+
+def test_scheduler_that_tells_no_losses_is_told_of_once_and_draws_the_same(
+    three: Client, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Client, plugin: Any, *args: Any, **kwargs: Any) -> None:
+        raise ModuleNotFoundError("No module named 'cloudposterior'")
+
+    three.unregister_scheduler_plugin("cloudposterior-losses")
+    losses._told.pop(three, None)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(Client, "register_plugin", refuse)
+            with pytest.warns(ClusterWarning, match="cannot tell which chains a lost worker had"):
+                assert not tell_losses(three)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert not tell_losses(three)
+        driven = Driven(three, scripted(notes, Fault(2, 2)))
+        driven.draw(notes)
+    finally:
+        losses._told.pop(three, None)
+    assert not driven.losses
+    for chain in range(4):
+        assert sorted(set(notes.draws(chain))) == expected(chain, TOTAL)
+
+
+def test_worker_that_left_unseen_is_not_waited_for(three: Client, notes: Notes) -> None:
+    """One that drew before, and has nothing to do with the run any more, leaves first."""
+    first, second = "wait-0-1-0", "wait-1-1-0"
+    sampler = scripted(notes, Fault(0, 1, "wait"), Fault(1, 2, "wait-more"), total=100)
+    driven = Driven(three, sampler)
+
+    def leave() -> None:
+        until(lambda: notes.has("wait-0-1-0"))
+        until(lambda: notes.has("wait-more-1-2-0"))
+
+    del first, second, leave
+    driven.draw(notes)
+
+
+def test_worker_that_is_cut_off_spoils_nothing_when_it_is_back(
+    commands: Commands, notes: Notes
+) -> None:
+    address = commands.scheduler(DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="2s")
+    workers = [commands.worker(address) for _ in range(2)]
+    with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=PATIENCE_S)
+        driven = Driven(client, scripted(notes, Fault(1, 2, "suspend"), total=100))
+
+        def bring_back() -> None:
+            until(lambda: driven.losses)
+            for worker in workers:
+                os.kill(worker.pid, signal.SIGCONT)
+
+        with meanwhile(bring_back):
+            driven.draw(notes)
+    assert_complete(notes, 100)
+
+
+def test_worker_that_takes_too_much_memory_is_named_with_it(tmp_path: Path, notes: Notes) -> None:
+    with cluster_of(1, memory_limit="600MiB") as client:
+        driven = Driven(client, scripted(notes, Fault(0, 2, "allocate", times=3)))
+        with pytest.raises(
+            ChainError,
+            match=r"chain 0 failed on tcp://127.0.0.1:\d+: its worker died, 3 times; most often for "
+            r"want of memory \(the last one: [\d.]+ MiB of 600.00 MiB\)",
+        ) as told:
+            driven.draw(notes, [(0,)])
+    assert told.value.worker == driven.losses[-1].worker
+    assert len(marks(notes, "allocate")) == 3 == len(driven.losses)
+    assert notes.draws(0) == expected(0, 20)
+
+
+def test_chain_that_kills_its_workers_is_given_up_and_no_other(three: Client, notes: Notes) -> None:
+    driven = Driven(three, scripted(notes, Fault(2, 2, times=10)))
+    failed = driven.draw(notes, go_on=True)
+    ((chains, error),) = failed.items()
+    assert chains == (2,)
+    assert f"chain 2 failed on {driven.losses[-1].worker}: its worker died, 3 times" in str(error)
+    assert "MiB of " in str(error) or "GiB" in str(error)
+    assert len(marks(notes, "kill")) == 3
+    for chain in (0, 1, 3):
+        assert notes.draws(chain) == expected(chain, TOTAL)
+    assert notes.draws(2) == expected(2, 20)
+
+
+def test_task_that_waited_where_workers_died_is_not_given_up(notes: Notes) -> None:
+    """Dask would give it up, by a count of all that were there."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        cluster_of(2) as client,
+    ):
+        driven = Driven(client, scripted(notes, Fault(0, 0), Fault(2, 2), Fault(1, 3)))
+        driven.draw(notes)
+    assert_complete(notes)
+    assert len(driven.losses) == 3
+
+
+def test_chain_without_a_state_begins_again_and_the_table_says_so(
+    three: Client, notes: Notes
+) -> None:
+    faults = [replace(Fault(1, 0), times=2)]
+    driven = Driven(three, scripted(notes, *faults, stateless=True))
+    driven.draw(notes)
+    for chain in range(4):
+        assert notes.draws(chain) == expected(chain, TOTAL)
+    row = driven.shown[-1].rows[1]
+    assert (row.again, row.state) == (2, "finished (begun 2 times again)")
+    for table in driven.shown:
+        for row in table.rows:
+            assert row.drawn <= TOTAL and row.divergences <= max(0, row.drawn - 1)
+
+
+def test_what_is_known_of_tasks_does_not_grow(three: Client, notes: Notes) -> None:
+    driven = Driven(three, scripted(notes, Fault(0, 1), Fault(1, 3), total=200))
+    driven.draw(notes)
+    assert not driven.drive._of
+    assert not driven.drive._losses._drawing
