@@ -117,9 +117,8 @@ def main() -> None:
         for name, values in to_tree(undisturbed)["posterior"].data_vars.items()
     )
     total = asked.chains * (asked.draws + 1000)
-    print(
-        f"undisturbed {alone_s:.0f} s, with a worker killed every {asked.every:g} s {killed_s:.0f} s"
-    )
+    print(f"undisturbed {alone_s:.0f} s")
+    print(f"with a worker killed every {asked.every:g} s {killed_s:.0f} s")
     print(
         f"{lost.workers} workers lost while they drew, {lost.draws} of {total} draws lost with them"
     )

@@ -21,7 +21,7 @@ from cloudposterior import config  # noqa: F401  (sets the defaults of the setti
 
 if TYPE_CHECKING:
     from cloudposterior.api import Run, cloud, explain, runs, sample
-    from cloudposterior.cache import DiskCache, Entry, MemoryCache, Record
+    from cloudposterior.cache import DiskCache, Entry, MemoryCache, Record, RemoteCache
     from cloudposterior.cluster.on_coiled import coiled_cluster
     from cloudposterior.cluster.sizing import ClusterOptions, cluster_options
     from cloudposterior.cluster.submitted import SubmittedRun
@@ -56,6 +56,7 @@ __all__ = [
     "Explanation",
     "MemoryCache",
     "Record",
+    "RemoteCache",
     "Run",
     "ShippingError",
     "SubmittedRun",
@@ -81,6 +82,7 @@ _HOMES = {
     "Entry": "cache",
     "MemoryCache": "cache",
     "Record": "cache",
+    "RemoteCache": "cache",
     "coiled_cluster": "cluster.on_coiled",
     "ClusterOptions": "cluster.sizing",
     "cluster_options": "cluster.sizing",

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dask.config
 from dask.utils import format_bytes, parse_bytes
@@ -16,7 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cloudposterior import config
-from cloudposterior.cache import DiskCache, Entry, read_entry
+from cloudposterior.cache import DiskCache, Entry, Record, RemoteCache, read_entry
+from cloudposterior.cache.choice import open_files
+from cloudposterior.cache.urls import is_url, shown
 from cloudposterior.demo import run_demo
 from cloudposterior.errors import CloudPosteriorError
 from cloudposterior.identity.difference import difference
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
-    except (CloudPosteriorError, OSError, ValueError, LookupError) as error:
+    except (CloudPosteriorError, OSError, ValueError, LookupError, ImportError) as error:
         print(f"cloudposterior: {error}", file=sys.stderr)
         return 1
 
@@ -54,13 +57,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     demo = commands.add_parser("demo", help="fit the radon model twice, the second time cached")
     demo.set_defaults(run=_demo)
-    cache = commands.add_parser("cache", help="look at a cache directory and tidy it")
+    cache = commands.add_parser("cache", help="look at a cache of files and tidy it")
     actions = cache.add_subparsers(required=True, metavar="action")
+    default = _default_place()
 
     def action(name: str, run: object, text: str) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=text, description=text)
-        default = dask.config.get("cloudposterior.directory")
-        sub.add_argument("--dir", default=default, help=f"cache directory (default: {default})")
+        sub.add_argument(
+            "--dir",
+            default=default,
+            help=f"cache directory, or URL as s3://bucket/prefix (default: {_shown(default)})",
+        )
         sub.set_defaults(run=run)
         return sub
 
@@ -78,23 +85,33 @@ def _parser() -> argparse.ArgumentParser:
     for sub in (prune, clear):
         sub.add_argument("--dry-run", action="store_true", help="only say what would go")
     diff = action("diff", _diff, "say what changed from one entry to another")
-    diff.add_argument("a", help="a cache file")
+    diff.add_argument("a", help="a cache file, or the end of its name")
     diff.add_argument("b", help="another")
     return parser
+
+
+def _default_place() -> str:
+    """Return where a team that has a cache behind a URL keeps it, or else the directory."""
+    place = dask.config.get("cloudposterior.cache")
+    return str(place if is_url(place) else dask.config.get("cloudposterior.directory"))
+
+
+def _shown(place: str) -> str:
+    return shown(place) if is_url(place) else place
 
 
 def _demo(options: argparse.Namespace) -> None:
     run_demo()
 
 
-def _cache(options: argparse.Namespace) -> DiskCache:
-    return DiskCache(options.dir)
+def _cache(options: argparse.Namespace) -> DiskCache | RemoteCache:
+    return open_files(options.dir)
 
 
 def _list(options: argparse.Namespace) -> None:
     entries = _cache(options).entries()
     if not entries:
-        print(f"no entries in {options.dir}")
+        print(f"no entries in {_shown(options.dir)}")
         return
     _print_entries(entries)
 
@@ -138,22 +155,31 @@ def _show(options: argparse.Namespace) -> None:
         "random seed": json.dumps(record.random_seed),
         "versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
     }
-    options_kept = record.manifest.get("options", {})
-    rows["arguments"] = ", ".join(f"{o['name']}={o['text']}" for o in options_kept.values())
-    rows["components"] = ", ".join(
-        f"{row['kind']} {row['name']}"
-        for row in record.manifest.get("components", ())
-        if row["kind"] not in ("order", "model")
-    )
+    rows.update(_request_rows(record.manifest))
     for name, value in rows.items():
         print(f"{name:12} {_printable(str(value))}")
+
+
+def _request_rows(manifest: dict[str, Any]) -> dict[str, str]:
+    """Return what a manifest says of a request; a file may say anything."""
+    try:
+        kept = manifest.get("options", {}).values()
+        components = [
+            f"{row['kind']} {row['name']}"
+            for row in manifest.get("components", ())
+            if row["kind"] not in ("order", "model")
+        ]
+        arguments = [f"{option['name']}={option['text']}" for option in kept]
+    except (AttributeError, LookupError, TypeError):
+        return {"arguments": "not understood"}
+    return {"arguments": ", ".join(arguments), "components": ", ".join(components)}
 
 
 def _verify(options: argparse.Namespace) -> int:
     cache = _cache(options)
     broken = cache.verify()
     for path, reason in broken:
-        print(f"{path}: {reason}")
+        print(_printable(f"{path}: {reason}"))
     print(f"{len(cache.entries())} entries, {len(broken)} broken files")
     return 1 if broken else 0
 
@@ -193,23 +219,22 @@ def _clear(options: argparse.Namespace) -> None:
 
 def _say_removed(entries: list[Entry], dry_run: bool) -> None:
     for entry in entries:
-        print(entry.path)
+        print(_printable(str(entry.path)))
     print(f"{len(entries)} entries {'would be removed' if dry_run else 'removed'}")
 
 
 def _diff(options: argparse.Namespace) -> None:
-    old, new = (read_entry(_file(options, name)).record for name in (options.a, options.b))
-    lines = difference(old.manifest, new.manifest)
+    old, new = (_record(options, name) for name in (options.a, options.b))
+    try:
+        lines = difference(old.manifest, new.manifest)
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"one of the manifests is not understood ({error!r:.300})") from error
     print("\n".join(lines) if lines else "no difference")
 
 
-def _file(options: argparse.Namespace, name: str) -> Path:
+def _record(options: argparse.Namespace, name: str) -> Record:
     path = Path(name)
-    if path.exists():
-        return path
-    found = _cache(options).show(name).path
-    assert found is not None
-    return found
+    return (read_entry(path) if path.exists() else _cache(options).show(name)).record
 
 
 if __name__ == "__main__":

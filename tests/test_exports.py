@@ -26,16 +26,20 @@ def test_exports_are_these() -> None:
         "Explanation",
         "MemoryCache",
         "Record",
+        "RemoteCache",
         "Run",
         "ShippingError",
+        "SubmittedRun",
         "TokenError",
         "TokenWarning",
+        "attach",
         "cloud",
         "cluster_options",
         "coiled_cluster",
         "explain",
         "runs",
         "sample",
+        "submit",
     ]
 
 

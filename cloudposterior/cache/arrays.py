@@ -7,15 +7,16 @@ beside it follow the CF conventions, so that xarray shows a date as a date witho
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cloudposterior.cache.values import Json, decode_value, encode_value
+from cloudposterior.cache.values import Json, decode_value, encode_value, read_dtype
 
-__all__ = ["Array", "Stored", "decode_array", "encode_array"]
+__all__ = ["Array", "Form", "Stored", "decode_array", "encode_array", "stored_form"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,6 +26,7 @@ _CF_UNITS = {
 }  # fmt: skip
 _NAT = np.iinfo(np.int64).min
 _NANOSECONDS = 2**63 - 1
+_MOST_DIMS = 32
 _MISSING_TYPES = (type(None), float, type(pd.NA), type(pd.NaT))
 
 
@@ -81,15 +83,82 @@ def encode_array(array: Array) -> Stored:
     raise TypeError(f"an array of dtype {dtype} cannot be held exactly")
 
 
+@dataclass(frozen=True)
+class Form:
+    """How an array must lie in the file, by its codec.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype or None
+        Of the dataset, in the byte order of this machine; None for text.
+    shape : tuple of int
+        Of the dataset.
+    decoded_bytes : int
+        The size of the array that is made of it, less the text of objects.
+    """
+
+    dtype: np.dtype[Any] | None
+    shape: tuple[int, ...]
+    decoded_bytes: int
+
+    @property
+    def count(self) -> int:
+        """How many elements the dataset has."""
+        return math.prod(self.shape)
+
+    @property
+    def stored_bytes(self) -> int:
+        """The size of the dataset, less its text, before it is compressed."""
+        return self.count * (_REFERENCE_BYTES if self.dtype is None else self.dtype.itemsize)
+
+
+_REFERENCE_BYTES = 16
+"""What an element of a dataset of text takes beside the text."""
+
+# The kinds of codecs: which kinds of dtypes each is for, and what its dataset is of.
+_FORMS: dict[str, tuple[str, Any]] = {
+    "plain": ("iuf", lambda dtype: dtype),
+    "bool": ("b", lambda _: np.dtype(np.int8)),
+    "cast": ("f", lambda _: np.dtype(np.float32)),
+    "time": ("mM", lambda _: np.dtype(np.int64)),
+    "complex": ("c", lambda dtype: np.dtype(f"f{dtype.itemsize // 2}")),
+    "bytes": ("S", lambda _: np.dtype("S1")),
+    "text": ("UO", lambda _: None),
+    "json": ("UO", lambda _: None),
+}
+
+
+def stored_form(codec: dict[str, Json], shape: Json) -> Form:
+    """Return the form of the dataset of which `decode_array` makes an array.
+
+    What a codec says is not trusted: nothing is made of it but by this form.
+
+    Raises
+    ------
+    ValueError
+        If there is no such codec, or no such shape.
+    """
+    kinds, stored = _FORMS[codec["kind"]]
+    dtype = read_dtype(codec["dtype"])
+    if dtype.kind not in kinds:
+        raise ValueError(f"a codec {codec['kind']!r} is not for dtype {dtype}")
+    if not isinstance(shape, list) or len(shape) > _MOST_DIMS:
+        raise ValueError("a shape is not a list of few numbers")
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"{shape} is no shape")
+    added = {"complex": (2,), "bytes": (max(dtype.itemsize, 1),)}.get(codec["kind"], ())
+    return Form(stored(dtype), (*shape, *added), math.prod(shape) * dtype.itemsize)
+
+
 def decode_array(data: Array, codec: dict[str, Json], shape: tuple[int, ...]) -> Array:
     """Return the array of which `encode_array` made `data`."""
-    kind, dtype = codec["kind"], np.dtype(codec["dtype"])
+    kind, dtype = codec["kind"], read_dtype(codec["dtype"])
     if 0 in shape:
         return np.empty(shape, dtype=dtype)
     if kind in ("time", "complex", "bytes"):
         native = np.ascontiguousarray(data)
         if kind == "time":
-            native = native.astype(np.int64, copy=False).view(dtype.newbyteorder("="))
+            native = native.view(dtype.newbyteorder("="))
         elif kind == "complex":
             native = native.view(dtype.newbyteorder("=")).reshape(shape)
         else:

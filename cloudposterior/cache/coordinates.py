@@ -11,7 +11,7 @@ import xarray as xr
 
 from cloudposterior.cache import indexes
 from cloudposterior.cache.arrays import Array
-from cloudposterior.cache.values import Json, decode_value, encode_value
+from cloudposterior.cache.values import Json, decode_value, encode_value, read_dtype
 
 __all__ = ["decode_indexes", "encode_indexes"]
 
@@ -81,12 +81,12 @@ def decode_indexes(
         index: xr.indexes.PandasIndex
         if "multi" in spec:
             levels = indexes.decode_multi_index(spec["multi"])
-            dtypes = {name: np.dtype(text) for name, text in spec["level_dtypes"].items() if text}
+            dtypes = {name: read_dtype(text) for name, text in spec["level_dtypes"].items() if text}
             index = xr.indexes.PandasMultiIndex(
                 levels, decode_value(spec["dim"]), level_coords_dtype=dtypes or None
             )
         else:
-            dtype = spec["dtype"] and np.dtype(spec["dtype"])
+            dtype = spec["dtype"] and read_dtype(spec["dtype"])
             index = xr.indexes.PandasIndex(
                 _decode_index(spec, arrays.get(names[0])), decode_value(spec["dim"]), dtype
             )
@@ -100,13 +100,16 @@ def _decode_index(spec: Json, values: Array | None) -> pd.Index:
     name = decode_value(spec["name"])
     if "range" in spec:
         start, stop, step = spec["range"]
-        return pd.RangeIndex(start, stop, step, name=name)
+        index = pd.RangeIndex(start, stop, step, name=name)
+        if values is None or len(index) != len(values):  # it takes no room, but all made of it does
+            raise ValueError(f"a range of {len(index)} is not that of its dataset")
+        return index
     if "exact" in spec:
         return indexes.decode_index(spec["exact"]).rename(name)
     if "string" in spec:
         dtype: Any = indexes.string_dtype(*spec["string"])
     else:
-        dtype = np.dtype(spec["numpy"])
+        dtype = read_dtype(spec["numpy"])
     if values is not None and isinstance(dtype, np.dtype) and dtype.kind == "O":
         values = values.astype(object)
     return pd.Index(values, dtype=dtype, name=name, tupleize_cols=False)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray
 
-from cloudposterior.cache.values import Json, decode_value, encode_value
+from cloudposterior.cache.values import Json, decode_value, encode_value, read_zone
 
 __all__ = [
     "decode_index",
@@ -87,7 +87,7 @@ def decode_pandas(coded: Json) -> Any:
     if kind == "zoned":
         counts, unit, zone = body
         utc = pd.DatetimeIndex(decode_value(counts).view(f"M8[{unit}]")).tz_localize("UTC")
-        return utc.tz_convert(zone).array
+        return utc.tz_convert(read_zone(zone)).array
     if kind == "interval":
         left, right, closed = body
         lowest, highest = decode_index(left), decode_index(right)
@@ -144,9 +144,16 @@ def encode_multi_index(index: pd.MultiIndex) -> Json:
 def decode_multi_index(coded: Json) -> pd.MultiIndex:
     """Return the MultiIndex of which `encode_multi_index` made `coded`."""
     levels: Any = [decode_index(level) for level in coded["levels"]]
+    codes = [decode_value(codes) for codes in coded["codes"]]
+    for level, numbers in zip(levels, codes, strict=True):
+        # pandas looks them up without a check, in whatever lies behind the level
+        if not (numbers.dtype.kind == "i" and numbers.shape == codes[0].shape == (len(numbers),)):
+            raise ValueError("the codes of a MultiIndex are not numbers of one length")
+        if len(numbers) and not -1 <= numbers.min() <= numbers.max() < len(level):
+            raise ValueError("the codes of a MultiIndex are not within its levels")
     return pd.MultiIndex(
         levels=levels,
-        codes=[decode_value(codes) for codes in coded["codes"]],
+        codes=codes,
         names=[decode_value(name) for name in coded["names"]],
         verify_integrity=False,
     )

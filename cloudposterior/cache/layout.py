@@ -6,6 +6,8 @@ with it what the layout says, so that no convention of netCDF can alter a user's
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +19,27 @@ import xarray as xr
 from pandas.api.extensions import ExtensionArray
 
 from cloudposterior.cache import indexes
-from cloudposterior.cache.arrays import Array, Stored, decode_array, encode_array
+from cloudposterior.cache.arrays import (
+    Array,
+    Form,
+    Stored,
+    decode_array,
+    encode_array,
+    stored_form,
+)
 from cloudposterior.cache.coordinates import decode_indexes, encode_indexes
+from cloudposterior.cache.hdf5 import check_ratio
 from cloudposterior.cache.outside import attributes, readable, stored_name
 from cloudposterior.cache.values import Json, decode_value, encode_value
 
-__all__ = ["Dataset", "Group", "plan_tree", "rebuild_tree"]
+__all__ = ["Dataset", "Group", "Read", "check_layout", "plan_tree", "rebuild_tree"]
+
+Read = Callable[[str, str, Form], Array]
+"""Gives the content of a dataset by its group's path, its name, and the form that it must have."""
+
+# A result has some ten groups. Each costs time, and the deeper the more.
+_MOST_GROUPS = 4096
+_MOST_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -188,15 +205,78 @@ def _shown(values: pd.Index | ExtensionArray) -> Stored:
     return Stored(texts, codec={})
 
 
-def rebuild_tree(layout: Json, read: Callable[[str], Array]) -> xr.DataTree:
-    """Return the tree of which `plan_tree` made `layout`.
+def check_layout(layout: Json, data_bytes: int | None = None) -> None:
+    """Refuse a layout whose tree would take more than its file can hold.
+
+    A layout may be made up to do harm. So what it asks for is added up before anything is read.
 
     Parameters
     ----------
     layout : dict
         The layout.
+    data_bytes : int, optional
+        The size of the HDF5 data; None where it is not written yet.
+
+    Raises
+    ------
+    ValueError
+        If the tree is too large or too deep, or the layout is none.
+    OSError
+        If this machine has not the memory.
+    """
+    groups = layout["groups"]
+    _check_paths([group["path"] for group in groups])
+    _check_depth([group["stored"] for group in groups])
+    stored, taken, decoded = set(), 0, 0
+    for group in groups:
+        for coded in group["variables"]:
+            if "codec" in coded and coded["codec"]["kind"] != "pandas" and 0 not in coded["shape"]:
+                stored.add((group["stored"], coded["stored"]))
+                taken += 1
+                form = stored_form(coded["codec"], coded["shape"])
+                decoded += max(form.stored_bytes, form.decoded_bytes)
+    if len(stored) < taken:  # one dataset would be read again and again
+        raise ValueError("two variables have one dataset")
+    if data_bytes is not None:
+        check_ratio(decoded, data_bytes)
+        _check_memory(decoded)
+
+
+def _check_paths(paths: list[str]) -> None:
+    if len(paths) > _MOST_GROUPS:
+        raise ValueError(f"{len(paths)} groups, of at most {_MOST_GROUPS}")
+    known = set()
+    for path in paths:
+        # a missing parent would be made, and its parents: thousands of groups by one path
+        if path != "/" and path.rpartition("/")[0] not in known:
+            raise ValueError(f"the group {path[:100]!r} comes before its parent")
+        known.add(path.rstrip("/"))
+    _check_depth(paths)
+
+
+def _check_depth(paths: list[str]) -> None:
+    if any(path.count("/") > _MOST_DEPTH for path in paths):
+        raise ValueError(f"groups within groups, more than {_MOST_DEPTH} deep")
+
+
+def _check_memory(needed: int) -> None:
+    """Refuse what no memory of this machine can hold, however large a file claims to be."""
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > there > 0:
+            text = f"it holds {needed} bytes, and this machine has a memory of {there}"
+            raise OSError(errno.ENOMEM, text)
+
+
+def rebuild_tree(layout: Json, read: Read) -> xr.DataTree:
+    """Return the tree of which `plan_tree` made `layout`.
+
+    Parameters
+    ----------
+    layout : dict
+        The layout, which `check_layout` has found right.
     read : callable
-        Gives the content of a dataset by its path in the file, e.g. ``"/posterior/mu"``.
+        Gives the content of a dataset, e.g. of ``("/posterior", "mu", form)``.
     """
     groups = {group["path"]: _rebuild_group(group, read) for group in layout["groups"]}
     tree = xr.DataTree.from_dict(groups)
@@ -204,10 +284,9 @@ def rebuild_tree(layout: Json, read: Callable[[str], Array]) -> xr.DataTree:
     return tree
 
 
-def _rebuild_group(group: Json, read: Callable[[str], Array]) -> xr.Dataset:
-    prefix = group["stored"].rstrip("/")
+def _rebuild_group(group: Json, read: Read) -> xr.Dataset:
     arrays = {
-        decode_value(coded["name"]): _rebuild_values(coded, prefix, read)
+        decode_value(coded["name"]): _rebuild_values(coded, group["stored"], read)
         for coded in group["variables"]
         if "codec" in coded
     }
@@ -227,10 +306,11 @@ def _rebuild_group(group: Json, read: Callable[[str], Array]) -> xr.Dataset:
     )
 
 
-def _rebuild_values(coded: Json, prefix: str, read: Callable[[str], Array]) -> Any:
-    codec, shape = coded["codec"], tuple(coded["shape"])
+def _rebuild_values(coded: Json, group: str, read: Read) -> Any:
+    codec = coded["codec"]
     if codec["kind"] == "pandas":
         return indexes.decode_pandas(codec["values"])
+    form = stored_form(codec, coded["shape"])
     # nothing lies in a dataset without elements
-    data = np.empty(0) if 0 in shape else read(f"{prefix}/{coded['stored']}")
-    return decode_array(data, codec, shape)
+    data = np.empty(0) if 0 in coded["shape"] else read(group, coded["stored"], form)
+    return decode_array(data, codec, tuple(coded["shape"]))

@@ -1,11 +1,10 @@
-"""Planned groups as a netCDF4 file, and bare datasets out of it again."""
+"""Planned groups as a netCDF4 file."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import h5netcdf
@@ -13,25 +12,25 @@ import h5py
 import numpy as np
 
 from cloudposterior.cache.arrays import Array, Stored
+from cloudposterior.cache.hdf5 import CHUNK_BYTES
 from cloudposterior.cache.layout import Group
 from cloudposterior.cache.outside import stored_name
 from cloudposterior.cache.sink import Sink
 
-__all__ = ["Datasets", "open_datasets", "write_netcdf"]
+__all__ = ["write_netcdf"]
 
-_CHUNK_BYTES = 1 << 20
 _SAMPLE_BYTES = 1 << 16
 # Below this size a chunk's bookkeeping, and a filter's set-up when reading, outweigh the gain.
 _WORTH_TRYING_BYTES = 1 << 14
 
 
-def write_netcdf(target: str, groups: list[Group], root_attrs: Mapping[str, Any]) -> None:
+def write_netcdf(target: BinaryIO, groups: list[Group], root_attrs: Mapping[str, Any]) -> None:
     """Write a netCDF4 file.
 
     Parameters
     ----------
-    target : str
-        The file to write; what it held is lost.
+    target : file object
+        Open for writing and reading, without a buffer, and empty.
     groups : list of Group
         Parents before their children.
     root_attrs : mapping
@@ -42,13 +41,13 @@ def write_netcdf(target: str, groups: list[Group], root_attrs: Mapping[str, Any]
     OSError
         If it cannot be written.
     """
-    with contextlib.closing(Sink(target)) as sink:
-        with h5netcdf.File(sink, "w", locking=False) as file:
-            for group in groups:
-                _write_group(file, group)
-                sink.check()
-            file.attrs.update(root_attrs)
-        sink.check()
+    sink = Sink(target)
+    with h5netcdf.File(sink, "w", locking=False) as file:
+        for group in groups:
+            _write_group(file, group)
+            sink.check()
+        file.attrs.update(root_attrs)
+    sink.check()
 
 
 def _write_group(file: Any, group: Group) -> None:
@@ -98,38 +97,16 @@ def _sample(data: Array) -> bytes:
 
 
 def _chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Return chunks of one chain (the first of several dimensions) by up to about 1 MB."""
+    """Return chunks of one chain (the first of several dimensions) by up to about 1 MB.
+
+    Where the first dimension has many short rows, as none of chains, these are taken together.
+    """
     chunks = list(shape)
     if len(shape) > 1:
-        chunks[0] = 1
+        row_bytes = math.prod(shape[1:]) * itemsize
+        chunks[0] = max(1, min(shape[0], _WORTH_TRYING_BYTES // row_bytes))
     for axis in range(len(chunks)):
-        excess = math.prod(chunks) * itemsize / _CHUNK_BYTES
+        excess = math.prod(chunks) * itemsize / CHUNK_BYTES
         if excess > 1:
             chunks[axis] = max(1, int(chunks[axis] / excess))
     return tuple(chunks)
-
-
-class Datasets:
-    """The datasets of an open HDF5 file, by path, without any convention applied."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def read(self, path: str) -> Array:
-        """Return a dataset's content; text as an object array of ``str``."""
-        dataset = self._file[path]
-        if dataset.dtype.kind != "O":
-            return np.asarray(dataset[()])
-        texts = np.empty(dataset.shape, dtype=object)
-        texts[...] = dataset.asstr()[()]
-        return texts
-
-
-@contextlib.contextmanager
-def open_datasets(file: BinaryIO) -> Iterator[Datasets]:
-    """Read an HDF5 file through a file object that is open already.
-
-    The path may have come to mean another file meanwhile; the file object has not.
-    """
-    with h5py.File(file, "r", locking=False) as opened:
-        yield Datasets(opened)

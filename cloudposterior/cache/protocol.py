@@ -66,14 +66,15 @@ class Entry:
     ----------
     record : Record
         What is known of it.
-    path : pathlib.Path or None
-        The file that holds it; None for an entry in memory.
+    path : pathlib.Path, str or None
+        The file that holds it; in a store that has a URL, the object's URL, without passwords;
+        None for an entry in memory.
     size_bytes : int
         How much room it takes: of the file, or of the arrays in memory.
     """
 
     record: Record
-    path: Path | None
+    path: Path | str | None
     size_bytes: int
 
 
@@ -100,16 +101,33 @@ class Cache(Protocol):
 
 
 def check_record(record: Record) -> None:
-    """Refuse a record that no cache could find again.
+    """Refuse a record that no cache could find again, or show.
 
     Raises
     ------
     ValueError
-        If the token is not 32 to 64 lower-case hex digits, or ``created`` is not an ISO 8601 time.
+        If the token is not 32 to 64 lower-case hex digits, ``created`` is not an ISO 8601 time, or
+        another value is not of its type.
     """
-    if not _TOKEN.fullmatch(record.token):
+    if not (isinstance(record.token, str) and _TOKEN.fullmatch(record.token)):
         raise ValueError(f"a token is 32 to 64 lower-case hex digits, got {record.token!r}")
+    for name, kind in _TYPES.items():
+        value = getattr(record, name)
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} of a record is not of type {type(value).__name__}")
+    if not isinstance(record.part_of, str | None):
+        raise ValueError(f"{PART_OF} names a token, not a {type(record.part_of).__name__}")
     created_at(record)
+
+
+_TYPES: dict[str, Any] = {
+    "model": str,
+    "label": str,
+    "manifest": dict,
+    "versions": dict,
+    "created": str,
+    "elapsed_s": int | float,
+}
 
 
 def created_at(record: Record) -> datetime:

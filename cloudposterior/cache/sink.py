@@ -8,7 +8,7 @@ here, libhdf5 finishes as if all were well, and then the failure is raised.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, BinaryIO
 
 __all__ = ["Sink"]
 
@@ -18,12 +18,12 @@ _KEPT_BYTES = 1 << 26
 
 
 class Sink:
-    """A new file, open for writing and reading, with the methods that h5py calls.
+    """A new file with the methods that h5py calls.
 
     Parameters
     ----------
-    path : str
-        The file to write; what it held is lost.
+    file : file object
+        Open for writing and reading, without a buffer, and empty.
 
     Attributes
     ----------
@@ -31,8 +31,8 @@ class Sink:
         The first failure; from then on nothing is written.
     """
 
-    def __init__(self, path: str) -> None:
-        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115  (closed by `close`)
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._position = 0
         self._end = 0
         self._kept: list[tuple[int, bytes]] = []
@@ -42,10 +42,6 @@ class Sink:
         """Raise the failure, if there was one."""
         if self.failure is not None:
             raise self.failure
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move, without any limit."""
@@ -88,7 +84,7 @@ class Sink:
         view[:] = bytes(len(view))
         try:
             self._file.seek(start)
-            self._file.readinto(view)
+            self._file.readinto(view)  # type: ignore[attr-defined]
         except BaseException as failure:  # noqa: BLE001  (as in `write`)
             self.failure = self.failure or failure
         for at, piece in self._kept:

@@ -1,41 +1,37 @@
-"""Listing, checking and tidying a cache directory.
-
-Symbolic links are never followed: what lies outside of the directory is not ours.
-"""
+"""Listing, checking and tidying the files of a store."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
+from cloudposterior.cache.folder import open_path
+from cloudposterior.cache.layout import check_layout
 from cloudposterior.cache.names import SUFFIX, file_names, safe_name
-from cloudposterior.cache.protocol import Entry, Record, created_at
-from cloudposterior.cache.seal import Seal, check_all, open_file, read_seal
+from cloudposterior.cache.protocol import Entry, Record, check_record, created_at
+from cloudposterior.cache.seal import Seal, check_all, read_seal
+from cloudposterior.cache.store import Item, Store
 from cloudposterior.errors import CacheFileError
 
 __all__ = [
-    "PARTIAL_PREFIX",
     "as_entry",
+    "check_file",
     "choose",
     "entries",
+    "entry_of",
     "find",
     "read_entry",
     "remove",
     "remove_file",
+    "understood",
     "verify",
 ]
 
-PARTIAL_PREFIX = ".cloudposterior-writing-"
-"""How the name of a file begins that is being written."""
 
-_STRAY_AFTER_S = 86_400.0
-
-
-def as_entry(path: Path, seal: Seal) -> Entry:
+def as_entry(path: Path | str, seal: Seal) -> Entry:
     """Return the entry that a seal describes.
 
     Raises
@@ -43,12 +39,42 @@ def as_entry(path: Path, seal: Seal) -> Entry:
     CacheFileError
         If the description is not one of this version.
     """
-    try:
+    with understood("description"):
         record = Record(**seal.description["record"])
-        created_at(record)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CacheFileError(f"its description is not understood ({error!r})") from error
+        check_record(record)
     return Entry(record, path, seal.size_bytes)
+
+
+@contextlib.contextmanager
+def understood(part: str) -> Iterator[None]:
+    """Tell what is wrong with a file from what is wrong with the machine that reads it.
+
+    A file may be of another version of this package, of xarray or pandas, or made up: whatever its
+    reading raises is one error.
+    """
+    try:
+        yield
+    except (CacheFileError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # libhdf5's own have no number
+        raise CacheFileError(f"its {part} is not understood ({error!r:.300})") from error
+
+
+def check_file(file: BinaryIO, seal: Seal) -> None:
+    """Check every byte of a file, and before that what it would take to read it.
+
+    Raises
+    ------
+    CacheFileError
+        If the file is damaged, or asks for more than it can hold.
+    OSError
+        If this machine has not the memory.
+    """
+    with understood("layout"):
+        check_layout(seal.description["layout"], seal.data_bytes)
+    check_all(file, seal)
 
 
 def read_entry(path: str | Path) -> Entry:
@@ -57,7 +83,7 @@ def read_entry(path: str | Path) -> Entry:
     Parameters
     ----------
     path : str or pathlib.Path
-        A file that `DiskCache` wrote, in a cache directory or anywhere else.
+        A file that a cache wrote, in a cache directory or anywhere else.
 
     Raises
     ------
@@ -68,19 +94,39 @@ def read_entry(path: str | Path) -> Entry:
     """
     path = Path(path)
     try:
-        with open_file(path) as file:
+        with open_path(path) as file:
             return as_entry(path, read_seal(file))
     except CacheFileError as error:
         raise CacheFileError(f"{path}: {error}") from error
 
 
-def entries(root: Path) -> list[Entry]:
-    """Return the whole entries in a cache directory, the oldest first."""
-    found = []
-    for path in _files(root, suffix=SUFFIX):
+def entry_of(store: Store, item: Item) -> Entry:
+    """Return what a file of a store says of itself, without its draws.
+
+    Raises
+    ------
+    CacheFileError
+        If the file is torn, foreign, or of another format.
+    OSError
+        If it cannot be read.
+    """
+    (seal,) = store.seals([item])
+    if isinstance(seal, OSError):
+        raise seal
+    return as_entry(store.locate(item.directory, item.name), seal)
+
+
+def entries(store: Store) -> list[Entry]:
+    """Return the whole entries of a store, the oldest first."""
+    items, found = store.items(suffix=SUFFIX), []
+    for item, seal in zip(items, store.seals(items), strict=True):
         # broken ones are for `verify` to name; others may vanish while we look
-        with contextlib.suppress(OSError):
-            found.append(read_entry(path))
+        if isinstance(seal, OSError):
+            continue
+        try:
+            found.append(as_entry(store.locate(item.directory, item.name), seal))
+        except CacheFileError:
+            continue
     return sorted(found, key=_by_date)
 
 
@@ -88,26 +134,25 @@ def _by_date(entry: Entry) -> tuple[datetime, str]:
     return created_at(entry.record), str(entry.path)
 
 
-def verify(root: Path) -> list[tuple[Path, str]]:
-    """Return the broken files of a cache directory, and what is wrong with each."""
+def verify(store: Store) -> list[tuple[Path | str, str]]:
+    """Return the broken files of a store, and what is wrong with each."""
     broken = []
-    for path in _files(root, suffix=SUFFIX):
+    for item in store.items(suffix=SUFFIX):
+        path = store.locate(item.directory, item.name)
         try:
-            with open_file(path) as file:
+            with store.open(item) as file:
                 seal = read_seal(file)
-                entry = as_entry(path, seal)
-                check_all(file, seal)
+                record = as_entry(path, seal).record
+                check_file(file, seal)
         except FileNotFoundError:
             continue
         except OSError as error:
             broken.append((path, str(error)))
             continue
-        record = entry.record
-        expected = [
-            Path(safe_name(record.model), n) for n in file_names(record.label, record.token)
-        ]
-        if path.relative_to(root) not in expected:
-            broken.append((path, f"it is not where it is looked for, {root / expected[0]}"))
+        names = file_names(record.label, record.token)
+        if item.directory != safe_name(record.model) or item.name not in names:
+            expected = store.locate(safe_name(record.model), names[0])
+            broken.append((path, f"it is not where it is looked for, {expected}"))
     return broken
 
 
@@ -133,7 +178,7 @@ def choose(
     return doomed
 
 
-def remove(root: Path, doomed: list[Entry], *, dry_run: bool) -> list[Entry]:
+def remove(store: Store, doomed: list[Entry], *, dry_run: bool) -> list[Entry]:
     """Remove entries and stray partial files; return the entries that were, or would be, removed.
 
     Each is looked at once more: it must still be an entry with the same token.
@@ -141,42 +186,34 @@ def remove(root: Path, doomed: list[Entry], *, dry_run: bool) -> list[Entry]:
     removed = [
         entry
         for entry in doomed
-        if entry.path is not None and remove_file(entry.path, entry.record.token, dry_run=dry_run)
+        if remove_file(store, *_names(entry), entry.record.token, dry_run=dry_run)
     ]
     if not dry_run:
-        for stray in _stray_files(root):
-            stray.unlink(missing_ok=True)
+        for stray in store.strays():
+            with contextlib.suppress(FileNotFoundError):
+                store.remove(stray)
     return removed
 
 
-def remove_file(path: Path, token: str, *, dry_run: bool = False) -> bool:
+def remove_file(
+    store: Store, directory: str, name: str, token: str, *, dry_run: bool = False
+) -> bool:
     """Remove a file if it is the entry with this token, and say whether it was."""
     try:
-        if read_entry(path).record.token != token:
+        item = store.find(directory, name)
+        if entry_of(store, item).record.token != token:
             return False
         if not dry_run:
-            path.unlink()
+            store.remove(item)
     except (CacheFileError, FileNotFoundError):
         return False  # replaced, or removed by another process, meanwhile
     return True
 
 
-def _stray_files(root: Path) -> Iterator[Path]:
-    """Find what writers that died left behind; a living one is not a day old."""
-    for path in _files(root, prefix=PARTIAL_PREFIX):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.lstat().st_mtime > _STRAY_AFTER_S:
-                yield path
-
-
-def find(root: Path, name_or_path: str | Path) -> Entry:
-    """Return the one entry that a path, or a part of it, names (see `DiskCache.show`)."""
-    for path in (Path(name_or_path), root / name_or_path):
-        if os.path.isfile(path):  # unlike Path.is_file, false for any text that is no path
-            return read_entry(path)
-    name = str(name_or_path)
-    listed = entries(root)
-    fitting = [entry for entry in listed if name in _names_of(entry, root)]
+def find(store: Store, name: str) -> Entry:
+    """Return the one entry that a part of a path names (see `FileCache.show`)."""
+    listed = entries(store)
+    fitting = [entry for entry in listed if name in _called(entry)]
     # who names a model means its results, not what a run that failed has left
     fitting = [entry for entry in fitting if entry.record.part_of is None] or fitting
     if not fitting and len(name) >= 4:
@@ -185,31 +222,19 @@ def find(root: Path, name_or_path: str | Path) -> Entry:
         paths = ", ".join(str(entry.path) for entry in fitting)
         raise ValueError(f"{name!r} fits {len(fitting)} entries: {paths}")
     if not fitting:
-        raise FileNotFoundError(f"no entry {name!r} in {root}, which holds {len(listed)}")
+        where = str(store.locate("")).rstrip("/")
+        raise FileNotFoundError(f"no entry {name!r} in {where}, which holds {len(listed)}")
     return fitting[0]
 
 
-def _names_of(entry: Entry, root: Path) -> set[str]:
-    assert entry.path is not None
-    whole = entry.path.relative_to(root).as_posix()
-    names = [whole, entry.path.name]
+def _called(entry: Entry) -> set[str]:
+    """Return all by which an entry may be asked for, beside its token."""
+    names = [str(entry.path), "/".join(_names(entry)), _names(entry)[1]]
     return {entry.record.model, *names, *(name.removesuffix(SUFFIX) for name in names)}
 
 
-def _files(root: Path, *, prefix: str = "", suffix: str = "") -> Iterator[Path]:
-    """Find the regular files of the model directories, in order, without following links."""
-    for directory in _scan(root):
-        if not directory.is_dir(follow_symlinks=False):
-            continue
-        for item in _scan(Path(directory.path)):
-            fits = item.name.startswith(prefix) and item.name.endswith(suffix)
-            if fits and item.is_file(follow_symlinks=False):
-                yield Path(item.path)
-
-
-def _scan(directory: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(directory) as items:
-            return sorted(items, key=lambda item: item.name)
-    except FileNotFoundError:
-        return []
+def _names(entry: Entry) -> tuple[str, str]:
+    """Return the names of an entry's directory and file."""
+    path = entry.path
+    directory, name = path.parts[-2:] if isinstance(path, Path) else str(path).split("/")[-2:]
+    return directory, name

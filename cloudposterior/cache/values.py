@@ -10,15 +10,17 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import math
+import re
 import zoneinfo
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["Json", "decode_value", "encode_value"]
+__all__ = ["Json", "decode_value", "encode_value", "read_dtype", "read_zone"]
 
 Json = Any
 """What ``json.loads`` can return."""
@@ -26,6 +28,10 @@ Json = Any
 _INT64 = range(-(2**63), 2**63)
 # Kinds of numpy dtypes whose bytes are their value.
 _BYTES_ARE_VALUE = frozenset("biufcmMSU")
+# `numpy.dtype.str` of an array that is not structured; other texts make dtypes of any size.
+_DTYPE = re.compile(r"[<>|=]?[biufcmMSUO]\d{0,10}(\[\d{0,9}[a-zA-Z]{1,7}\])?")
+_ZONE = re.compile(r"[A-Za-z0-9_+:/()-]{1,64}")
+_MOST_OF_ONE_HASH = 100
 
 
 def encode_value(value: object) -> Json:
@@ -72,7 +78,48 @@ def _encode_dict(value: dict[Any, Any]) -> Json:
 
 
 def _decode_dict(body: Json) -> dict[Any, Any]:
-    return {decode_value(key): decode_value(item) for key, item in body}
+    items = [(decode_value(key), decode_value(item)) for key, item in body]
+    _check_hashes(key for key, _ in items)
+    return dict(items)
+
+
+def _decode_set(body: Json) -> list[Any]:
+    items = [decode_value(item) for item in body]
+    _check_hashes(items)
+    return items
+
+
+def _check_hashes(keys: Iterable[Any]) -> None:
+    """Refuse keys that were chosen to have one hash: some thousands of them take minutes."""
+    most = Counter(map(hash, keys)).most_common(1)
+    if most and most[0][1] > _MOST_OF_ONE_HASH:
+        raise ValueError("keys of one hash, more than any result has")
+
+
+def read_dtype(text: Json) -> np.dtype[Any]:
+    """Return the dtype of which `text` is the ``str``.
+
+    Raises
+    ------
+    ValueError
+        If it is a dtype of several fields, or none.
+    """
+    if not (isinstance(text, str) and _DTYPE.fullmatch(text)):
+        raise ValueError(f"{text!r:.100} is not the dtype of an array")
+    return np.dtype(text)
+
+
+def read_zone(text: Json) -> str:
+    """Return the name of a time zone, which pandas would else take for the path of a file.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if not (isinstance(text, str) and _ZONE.fullmatch(text)) or text.startswith("dateutil"):
+        raise ValueError(f"{text!r:.100} is not the name of a time zone")
+    return text
 
 
 def _to_text(raw: bytes) -> str:
@@ -97,7 +144,7 @@ def _decode_scalar(body: Json) -> np.generic:
     raw = base64.b64decode(text)
     if dtype == "bytes":
         return np.bytes_(raw)
-    scalar: np.generic = np.frombuffer(raw, dtype=dtype)[0]
+    scalar: np.generic = np.frombuffer(raw, dtype=read_dtype(dtype))[0]
     return scalar
 
 
@@ -117,8 +164,10 @@ def _decode_array(body: Json) -> np.ndarray[Any, Any]:
         for position, item in enumerate(content):
             flat[position] = decode_value(item)
         return flat.reshape(shape)
-    raw = base64.b64decode(content)
+    dtype, raw = read_dtype(dtype), base64.b64decode(content)
     if not raw:
+        if 0 not in shape:
+            raise ValueError(f"nothing is there for an array of shape {shape}")
         return np.empty(shape, dtype=dtype)
     # a bytearray makes the array writable, as the original was
     return np.frombuffer(bytearray(raw), dtype=dtype).reshape(shape)
@@ -139,7 +188,7 @@ def _decode_zone(body: Json) -> dt.tzinfo | None:
         return None
     kind, *arguments = body
     if kind == "zone":
-        return zoneinfo.ZoneInfo(arguments[0])
+        return zoneinfo.ZoneInfo(read_zone(arguments[0]))
     return dt.timezone(*(decode_value(argument) for argument in arguments))
 
 
@@ -169,7 +218,7 @@ def _encode_timestamp(value: pd.Timestamp) -> Json:
 def _decode_timestamp(body: Json) -> pd.Timestamp:
     count, unit, zone = body
     stamp = pd.Timestamp(np.datetime64(count, unit))
-    return stamp if zone is None else stamp.tz_localize("UTC").tz_convert(zone)
+    return stamp if zone is None else stamp.tz_localize("UTC").tz_convert(read_zone(zone))
 
 
 def _encode_timedelta(value: pd.Timedelta) -> Json:
@@ -180,8 +229,8 @@ def _encode_timedelta(value: pd.Timedelta) -> Json:
 _TABLE: list[tuple[str, type, Callable[[Any], Json], Callable[[Json], Any]]] = [
     ("tuple", tuple, _encode_items, lambda body: tuple(map(decode_value, body))),
     ("dict", dict, _encode_dict, _decode_dict),
-    ("set", set, _encode_items, lambda body: set(map(decode_value, body))),
-    ("frozenset", frozenset, _encode_items, lambda body: frozenset(map(decode_value, body))),
+    ("set", set, _encode_items, lambda body: set(_decode_set(body))),
+    ("frozenset", frozenset, _encode_items, lambda body: frozenset(_decode_set(body))),
     ("bytes", bytes, _to_text, base64.b64decode),
     ("bytearray", bytearray, _to_text, lambda body: bytearray(base64.b64decode(body))),
     ("complex", complex, lambda v: _encode_items([v.real, v.imag]),

@@ -286,8 +286,11 @@ class Drive:
         done = [f for f, status in states if status == "finished" and f.key in self._of]
         moved = []
         for future, status in states:
-            if status == "cancelled" or future.status == status == "error":
-                moved += self._fail(future, _error(future))
+            if status == "cancelled":
+                # let go of, or its scheduler is gone
+                moved += self._fail(future, None)
+            elif status == "error" and (error := _error(future)) is not None:
+                moved += self._fail(future, error)
             elif status != "finished":
                 self._again.append(future)
         for future, result in self._gathering.results(done):
@@ -483,5 +486,9 @@ def _batch(completed: Any, *, wait: bool) -> list[Future]:
 
 
 def _error(future: Future) -> BaseException | None:
-    error: BaseException | None = future.exception() if future.status == "error" else None
+    """Give what a task failed with; None where Dask has begun it again meanwhile."""
+    try:
+        error: BaseException | None = future.exception(timeout=_LOOK_UP_S)
+    except TimeoutError:
+        return None
     return error

@@ -12,9 +12,10 @@ import h5py
 import pytest
 import xarray as xr
 
-from cloudposterior.cache import DiskCache, disk, read_entry
+from cloudposterior.cache import DiskCache, files, folder, read_entry, upkeep
 from cloudposterior.cache.seal import FORMAT
 from cloudposterior.errors import CacheFileError, CacheWarning
+from tests.cache import crafting
 
 
 def get(cache, record):
@@ -183,17 +184,11 @@ def test_read_entry_names_a_broken_file(tmp_path):
         read_entry(tmp_path / "y.nc")
 
 
-def test_whole_file_with_a_layout_from_elsewhere_is_a_miss(
-    cache, make_tree, make_record, monkeypatch
-):
-    def plan(tree):
-        groups, layout = disk_plan(tree)
-        layout["groups"][1]["variables"][0]["codec"] = {"kind": "later", "dtype": "?!"}
-        return groups, layout
+def test_whole_file_with_a_layout_from_elsewhere_is_a_miss(cache, make_tree, make_record):
+    def later(description):
+        crafting.variable(description, "mu")["codec"] = {"kind": "later", "dtype": "?!"}
 
-    disk_plan = disk.plan_tree
-    monkeypatch.setattr(disk, "plan_tree", plan)
-    cache.put(make_tree(), make_record())
+    crafting.change(cache.put(make_tree(), make_record()).path, later)
     with pytest.warns(CacheWarning, match="layout is not understood"):
         assert get(cache, make_record()) is None
 
@@ -210,15 +205,15 @@ def test_file_of_another_token_is_no_hit_and_stays(cache, make_tree, make_record
 def test_file_that_vanishes_while_it_is_read_is_a_miss(cache, make_tree, make_record, monkeypatch):
     cache.put(make_tree(), make_record())
 
-    def vanish(path):
-        raise FileNotFoundError(path)
+    def vanish(folder, name):
+        raise FileNotFoundError(name)
 
-    monkeypatch.setattr(disk, "open_file", vanish)
+    monkeypatch.setattr(folder.Folder, "open", vanish)
     assert get(cache, make_record()) is None
 
 
-def test_file_that_is_replaced_while_it_is_read_is_not_moved_aside(
-    cache, make_tree, make_record, monkeypatch
+def test_file_that_is_replaced_while_it_is_read_is_read_anew(
+    cache, make_tree, make_record, assert_same, monkeypatch
 ):
     path = cache.put(make_tree(), make_record()).path
     whole = path.read_bytes()
@@ -229,20 +224,19 @@ def test_file_that_is_replaced_while_it_is_read_is_not_moved_aside(
         os.replace(path.parent / "new", path)
         return check(file, seal)
 
-    check = disk.check_all
-    monkeypatch.setattr(disk, "check_all", check_while_another_writes)
-    assert get(cache, make_record()) is None
-    monkeypatch.undo()
-    assert get(cache, make_record()) is not None
+    check = upkeep.check_all
+    monkeypatch.setattr(upkeep, "check_all", check_while_another_writes)
+    assert_same(get(cache, make_record())[0], make_tree())
+    assert files_in(cache.root) == {path.relative_to(cache.root).as_posix()}
 
 
 def test_file_that_cannot_be_read_is_a_miss_and_stays(cache, make_tree, make_record, monkeypatch):
     path = cache.put(make_tree(), make_record()).path
 
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
+    def refuse(folder, name):
+        raise PermissionError(13, "Permission denied", name)
 
-    monkeypatch.setattr(disk, "open_file", refuse)
+    monkeypatch.setattr(folder.Folder, "open", refuse)
     with pytest.warns(CacheWarning, match="Permission denied") as caught:
         assert get(cache, make_record()) is None
     assert len(caught) == 1 and str(path) in str(caught[0].message)
@@ -300,20 +294,20 @@ def test_full_disk_raises_and_leaves_nothing(small_disk):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("step", ["write_netcdf", "append_seal", "_place"])
+@pytest.mark.parametrize("step", ["write_netcdf", "append_seal"])
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_failed_put_leaves_the_old_entry_and_nothing_else(
     step, failure, cache, make_tree, make_record, assert_same, monkeypatch
 ):
     cache.put(make_tree(0), make_record())
     before = files_in(cache.root)
-    real = getattr(disk, step)
+    real = getattr(files, step)
 
     def fail(*arguments):
         real(*arguments)
         raise failure
 
-    monkeypatch.setattr(disk, step, fail)
+    monkeypatch.setattr(files, step, fail)
     with pytest.raises(type(failure)):
         cache.put(make_tree(1), make_record())
     assert files_in(cache.root) == before
@@ -333,7 +327,7 @@ def test_threads_share_a_cache(cache, make_tree, make_record, assert_same):
 
 
 def test_cache_reads_no_pickle_and_imports_nothing_from_above():
-    for source in Path(disk.__file__).parent.glob("*.py"):
+    for source in Path(files.__file__).parent.glob("*.py"):
         imports = [line for line in source.read_text().splitlines() if "import " in line]
         for module in ("pickle", "pymc", "arviz", "distributed", "cloudposterior.api"):
             assert not [line for line in imports if module in line], (source, module)

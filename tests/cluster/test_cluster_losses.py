@@ -426,8 +426,8 @@ def test_worker_that_takes_too_much_memory_is_named_with_it(tmp_path: Path, note
         driven = Driven(client, scripted(notes, Fault(0, 2, "allocate", times=3)))
         with pytest.raises(
             ChainError,
-            match=r"chain 0 failed on tcp://127.0.0.1:\d+: its worker died, 3 times; most often for "
-            r"want of memory \(the last one: [\d.]+ MiB of 600.00 MiB\)",
+            match=r"chain 0 failed on tcp://127.0.0.1:\d+: its worker died, 3 times; most often "
+            r"for want of memory \(the last one: [\d.]+ MiB of 600.00 MiB\)",
         ) as told:
             driven.draw(notes, [(0,)])
     assert told.value.worker == driven.losses[-1].worker

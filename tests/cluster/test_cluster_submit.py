@@ -786,12 +786,12 @@ def test_draws_outlive_the_worker_that_drives_the_run(
     kill(mortal, own)
     assert not run.done()
     assert not run.status().ended
-    until(lambda: driving(mortal) != own)
     mortal_script.go_on()
     assert_same(run.result(), plain(models.normal()))
     assert run.status().phase == "finished"
-    made = mortal_script.drawn()
-    assert {draw for draw, times in made.items() if times > 1} == set()
+    # a task that nobody wanted any more may have made one after them
+    again = [draw for (_, draw), times in mortal_script.drawn().items() if times > 1]
+    assert all(draw >= 15 for draw in again)
     until(lambda: not everything_of(mortal, run))
 
 
