@@ -329,7 +329,7 @@ def test_worker_that_dies_while_the_run_is_stopped_keeps_nobody_waiting(
     three: Client, notes: Notes
 ) -> None:
     """What the others drew comes in, without the time that a stop may take."""
-    driven = Driven(three, scripted(notes, Fault(0, 2, "wait"), total=10_000, per_segment=100))
+    driven = Driven(three, scripted(notes, Fault(0, 2, "wait"), total=10_000))
     stop = driven.drive._tell_to_stop
     segments = [driven.key_of(chain, 2) for chain in range(3)]
 
@@ -343,7 +343,7 @@ def test_worker_that_dies_while_the_run_is_stopped_keeps_nobody_waiting(
     for chain in range(4):
         drawn = notes.draws(chain)
         assert drawn == expected(chain, len(drawn))
-    assert len(notes.draws(0)) == 200
+    assert len(notes.draws(0)) == 20
 
 
 def test_second_client_of_a_run_goes_on_too(three: Client, notes: Notes) -> None:

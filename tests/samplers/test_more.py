@@ -388,7 +388,9 @@ def test_diagonal_mass_matrix_forgets_the_mean_before_it_is_used() -> None:
 
 
 @pytest.mark.skipif(PYMC_5, reason="PyMC 5 tells no step method how many draws there will be")
-@pytest.mark.parametrize("kind", more._STEPS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", sorted(more._STEPS, key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__
+)
 def test_step_method_does_not_look_at_the_number_of_draws(kind: type[BlockedStep]) -> None:
     for base in kind.__mro__:
         code = getattr(vars(base).get("setup_chain"), "__code__", None)
