@@ -216,7 +216,7 @@ def test_cloud_takes_a_cache_object_of_the_users_own(
 
 
 @pytest.mark.parametrize(
-    ("cache", "error"), [(5, TypeError), ("", TypeError), ("s3://bucket/x", ValueError)]
+    ("cache", "error"), [(5, TypeError), ("", TypeError), ("nosuch://bucket/x", ValueError)]
 )
 def test_cloud_refuses_what_is_no_cache(cache: Any, error: type[Exception], build: Build) -> None:
     with pytest.raises(error, match=r"cache="):

@@ -221,8 +221,10 @@ class SubmittedRun:
         if self._future is None:
             return
         client, future = self._here()
+        # first of all: a name without a task would be found by others
+        keeping.let_go(client, self.id)
         _end(client, future)
-        self._leave()
+        self.close()
 
     def close(self) -> None:
         """Leave the run alone: it goes on, and `cp.attach` finds it."""
