@@ -23,7 +23,7 @@ from cloudposterior.cache.netcdf import write_netcdf
 from cloudposterior.cache.outside import readable, split_text
 from cloudposterior.cache.protocol import Entry, Record, check_record
 from cloudposterior.cache.seal import FORMAT, append_seal, check_description, read_seal
-from cloudposterior.cache.store import Item, Store
+from cloudposterior.cache.store import Item, ReplacedError, Store
 from cloudposterior.errors import CacheFileError, CacheWarning, warn
 
 __all__ = ["FileCache"]
@@ -89,6 +89,8 @@ class FileCache:
             try:
                 with self._store.open(item) as file:
                     return _read_file(file, token, self._store.locate(directory, name))
+            except ReplacedError:
+                continue
             except CacheFileError as error:
                 # false where a writer has put another in its place: that is read now
                 if self._move_aside(item, str(error)):
@@ -131,17 +133,24 @@ class FileCache:
         """Return the first of an entry's possible places that no other entry has."""
         directory = safe_name(record.model)
         for name in file_names(record.label, record.token):
-            try:
-                item = self._store.find(directory, name)
-                held = upkeep.entry_of(self._store, item)
-            except FileNotFoundError:
-                return directory, name
-            except CacheFileError as error:
-                self._move_aside(item, str(error))
-                return directory, name
-            if held.record.token == record.token:
+            if self._token_at(directory, name) in (None, record.token):
                 return directory, name
         raise AssertionError("the last name has the whole token")  # pragma: no cover
+
+    def _token_at(self, directory: str, name: str) -> str | None:
+        """Return the token of the entry in a place, which is free now where there is none."""
+        for _ in range(_ATTEMPTS):
+            try:
+                item = self._store.find(directory, name)
+                return upkeep.entry_of(self._store, item).record.token
+            except ReplacedError:
+                continue
+            except FileNotFoundError:
+                return None
+            except CacheFileError as error:
+                if self._move_aside(item, str(error)):
+                    return None
+        return None
 
     def _move_aside(self, item: Item, reason: str) -> bool:
         """Take a broken file out of the way, and say so in one warning; False if it is gone."""

@@ -16,7 +16,13 @@ from typing import BinaryIO
 
 from cloudposterior.cache.folder import Folder, is_regular, open_folder
 from cloudposterior.cache.seal import Seal, read_seal
-from cloudposterior.cache.store import PARTIAL_PREFIX, STRAY_AFTER_S, Item, partial_name
+from cloudposterior.cache.store import (
+    PARTIAL_PREFIX,
+    STRAY_AFTER_S,
+    Item,
+    ReplacedError,
+    partial_name,
+)
 
 __all__ = ["LocalStore"]
 
@@ -53,8 +59,11 @@ class LocalStore:
 
     @contextlib.contextmanager
     def open(self, item: Item) -> Iterator[BinaryIO]:
-        """Open a file to be read."""
+        """Open a file to be read, if it is the one that was found."""
         with self._folder(item.directory) as folder, folder.open(item.name) as file:
+            opened = _item(folder, item.name, os.fstat(file.fileno()))
+            if opened.version != item.version:
+                raise ReplacedError(errno.ENOENT, "another file has its name now", item.name)
             yield file
 
     def seals(self, items: Sequence[Item]) -> Iterator[Seal | OSError]:
@@ -88,11 +97,13 @@ class LocalStore:
     def set_aside(self, item: Item, name: str) -> bool:
         """Give another name to a file, unless another file has taken its place; say which.
 
-        A writer may put a file there between a look and a renaming: so first the file is renamed,
-        then it is looked at, and put back where it is not the one that was meant.
+        A writer may put a file there between a look and a renaming: so the file is looked at once
+        more after the renaming, and put back where it is not the one that was meant.
         """
         with self._folder(item.directory) as folder:
             try:
+                if _item(folder, item.name, folder.stat(item.name)).version != item.version:
+                    return False
                 folder.rename(item.name, name)
             except FileNotFoundError:
                 return False

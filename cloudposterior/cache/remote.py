@@ -20,7 +20,13 @@ import fsspec
 from fsspec.spec import AbstractFileSystem
 
 from cloudposterior.cache.seal import FOOTER_BYTES, Seal, description_span, seal_from_end
-from cloudposterior.cache.store import PARTIAL_PREFIX, STRAY_AFTER_S, Item, partial_name
+from cloudposterior.cache.store import (
+    PARTIAL_PREFIX,
+    STRAY_AFTER_S,
+    Item,
+    ReplacedError,
+    partial_name,
+)
 from cloudposterior.cache.urls import WHOLE_UPLOADS, check_url, explained, protocol_of, shown
 from cloudposterior.errors import CacheFileError
 
@@ -138,7 +144,10 @@ class RemoteStore:
         for start in range(0, len(items), _ENDS_AT_ONCE):
             batch = items[start : start + _ENDS_AT_ONCE]
             for item, seal in zip(batch, self._seals(batch), strict=True):
-                yield self._seal_again(item) if isinstance(seal, CacheFileError) else seal
+                if isinstance(seal, CacheFileError) and not self._is_still(item):
+                    yield ReplacedError(errno.ENOENT, "another object has its name now", item.name)
+                else:
+                    yield seal
 
     def _seals(self, items: Sequence[Item]) -> list[Seal | OSError]:
         ends = self._parts(items, [max(0, item.size_bytes - _END_BYTES) for item in items])
@@ -168,14 +177,6 @@ class RemoteStore:
             part if isinstance(part, bytes) else explained(part, self._url, self._options)
             for part in (bytes(p) if isinstance(p, bytearray | memoryview) else p for p in parts)
         ]
-
-    def _seal_again(self, item: Item) -> Seal | OSError:
-        """Read the end of a file once more, as it may have been replaced since it was found."""
-        try:
-            again = self.find(item.directory, item.name)
-            return self._seals([again])[0]
-        except OSError as error:
-            return error
 
     @contextlib.contextmanager
     def write(self, directory: str) -> Iterator[_Upload]:

@@ -17,7 +17,15 @@ from typing import BinaryIO, Protocol
 
 from cloudposterior.cache.seal import Seal
 
-__all__ = ["PARTIAL_PREFIX", "STRAY_AFTER_S", "Item", "NewFile", "Store", "partial_name"]
+__all__ = [
+    "PARTIAL_PREFIX",
+    "STRAY_AFTER_S",
+    "Item",
+    "NewFile",
+    "ReplacedError",
+    "Store",
+    "partial_name",
+]
 
 PARTIAL_PREFIX = ".cloudposterior-writing-"
 """How the name of a file begins that is being written."""
@@ -55,6 +63,10 @@ class Item:
     version: Hashable
 
 
+class ReplacedError(FileNotFoundError):
+    """A file that was found is no longer there: another has taken its name meanwhile."""
+
+
 class NewFile(Protocol):
     """A file that is being written, and that no reader sees."""
 
@@ -78,7 +90,7 @@ class Store(Protocol):
     """A place for files.
 
     All methods raise OSError where the place fails them: FileNotFoundError for a file that is not
-    there, CacheFileError for what is there and no file.
+    there, CacheFileError for what is there and no file, or a broken one.
     """
 
     def locate(self, directory: str, name: str = "") -> Path | str:
@@ -90,7 +102,10 @@ class Store(Protocol):
         ...
 
     def open(self, item: Item) -> AbstractContextManager[BinaryIO]:
-        """Open a file to be read, as often and in any order."""
+        """Open a file to be read, as often and in any order.
+
+        A store that can tell raises ReplacedError where it is another one than the item.
+        """
         ...
 
     def seals(self, items: Sequence[Item]) -> Iterator[Seal | OSError]:

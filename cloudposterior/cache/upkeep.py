@@ -13,7 +13,7 @@ from cloudposterior.cache.layout import check_layout
 from cloudposterior.cache.names import SUFFIX, file_names, safe_name
 from cloudposterior.cache.protocol import Entry, Record, check_record, created_at
 from cloudposterior.cache.seal import Seal, check_all, read_seal
-from cloudposterior.cache.store import Item, Store
+from cloudposterior.cache.store import Item, ReplacedError, Store
 from cloudposterior.errors import CacheFileError
 
 __all__ = [
@@ -121,12 +121,12 @@ def entries(store: Store) -> list[Entry]:
     items, found = store.items(suffix=SUFFIX), []
     for item, seal in zip(items, store.seals(items), strict=True):
         # broken ones are for `verify` to name; others may vanish while we look
-        if isinstance(seal, OSError):
-            continue
-        try:
-            found.append(as_entry(store.locate(item.directory, item.name), seal))
-        except CacheFileError:
-            continue
+        with contextlib.suppress(OSError):
+            if isinstance(seal, ReplacedError):
+                now = store.find(item.directory, item.name)
+                found.append(entry_of(store, now))
+            elif isinstance(seal, Seal):
+                found.append(as_entry(store.locate(item.directory, item.name), seal))
     return sorted(found, key=_by_date)
 
 

@@ -39,7 +39,7 @@ def test_no_torn_read_while_writers_are_killed(cache):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL and fork are of POSIX systems")
 def test_no_torn_read_while_entries_are_removed_and_broken_and_writers_killed(cache):
-    assert kill(cache.root, KILLS // 2, "mixed") > 0, "the readers had no hit at all"
+    assert kill(cache.root, KILLS // 3, "mixed") > 0, "the readers had no hit at all"
     assert all("foreign" in reason for _, reason in cache.verify()), "a torn file of our own"
     aside = list(cache.root.rglob("*.aside-*"))
     assert aside, "nothing was moved aside"

@@ -298,6 +298,34 @@ def test_good_file_that_comes_in_the_place_of_a_broken_one_is_put_back(
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("act", ["get", "put", "entries"])
+def test_good_file_that_goes_and_comes_back_is_not_taken_for_the_broken_one_between(
+    act, cache, make_tree, make_record, assert_same, monkeypatch
+):
+    """As where another process moves it aside in error, and puts it back."""
+    path = Path(cache.put(make_tree(), make_record()).path)
+    away = path.with_name("away")
+    real = folder.Folder.open
+
+    @contextlib.contextmanager
+    def opened_between(opened, name):
+        monkeypatch.setattr(folder.Folder, "open", real)
+        os.rename(path, away)
+        path.write_text("torn" * 100)
+        with real(opened, name) as file:
+            os.replace(away, path)
+            yield file
+
+    monkeypatch.setattr(folder.Folder, "open", opened_between)
+    if act == "get":
+        assert_same(get(cache, make_record())[0], make_tree())
+    elif act == "put":
+        cache.put(make_tree(), make_record())
+    else:
+        assert len(cache.entries()) == 1
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
 def test_without_lookups_in_open_directories_links_are_refused_too(
     cache, outside, make_tree, make_record, assert_same, monkeypatch
 ):
