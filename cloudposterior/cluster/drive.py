@@ -184,7 +184,8 @@ class Drive:
     def _begin(self, groups: Iterable[_Chains], states: Mapping[int, State]) -> None:
         workers = _running(self._client)
         for number, chains in enumerate(groups):
-            line = Line(chains, -number, state=states.get(chains[0]))
+            first = f"{self._name}-{words(chains)}-"
+            line = Line(chains, -number, first, state=states.get(chains[0]))
             self._lines.append(line)
             # left to itself, Dask prefers the one that holds the model already
             where = workers[number % len(workers)] if workers else None
@@ -203,7 +204,7 @@ class Drive:
             line.chains,
             workers=worker,
             allow_other_workers=worker is not None,
-            key=f"{self._name}-{words(line.chains)}-start-{self._run_key}",
+            key=f"{line.prefix}start-{self._run_key}",
             priority=line.priority,
             pure=False,
         )
@@ -219,9 +220,7 @@ class Drive:
         line.gathered = ""
         line.bound = min(sorted(self._losses.warm), key=self._busy, default="")
         line.origin = f"-from {line.drawn}"
-        key = (
-            f"{self._name}-{words(line.chains)}-{line.segments}{line.origin}-state-{self._run_key}"
-        )
+        key = f"{line.prefix}{line.segments}{line.origin}-state-{self._run_key}"
         line.last = send_bytes(self._client, cloudpickle.dumps(line.state), key)
 
     def _busy(self, worker: str) -> int:
@@ -231,7 +230,7 @@ class Drive:
         return [self._advance(line) for _ in range(_AHEAD - len(line.pending))]
 
     def _advance(self, line: Line) -> Future:
-        key = f"{self._name}-{words(line.chains)}-{line.segments}{line.origin}-{self._run_key}"
+        key = f"{line.prefix}{line.segments}{line.origin}-{self._run_key}"
         seconds = self._segment_s if line.segments else self._first_s
         future = self._client.submit(
             tasks.advance,
@@ -338,7 +337,7 @@ class Drive:
         """Have Dask go on with what it has given up.
 
         It counts the workers that died while a task, be it the model's, was only waiting there;
-        who ends workers is told by `_blame`.
+        who ends workers is told by `Line.is_blamed`.
         """
         self._given_up += 1
         erred = [future for future in line.pending if future.status == "error"]
@@ -352,11 +351,10 @@ class Drive:
         for loss, begun in list(self._losses.each()):
             if not loss.expected:
                 self._segment_s = min(self._segment_s, _SEGMENT_AFTER_A_LOSS_S)
-            hit = [line for line in self._lines if not line.ended and line.is_hit(loss)]
-            _blame(hit, loss, begun)
-            for line in hit:
-                self._see_to(line, loss, begun)
-            moved += hit
+            for line in self._lines:
+                if not line.ended and (line.is_blamed(loss, begun) or line.is_hit(loss)):
+                    self._see_to(line, loss, begun)
+                    moved.append(line)
         return moved
 
     def _see_to(self, line: Line, loss: WorkerLost, begun: set[str]) -> None:
@@ -365,6 +363,9 @@ class Drive:
         if len(line.deaths) >= MOST_DEATHS or len(line.unbegun) >= most:
             died = [*line.unbegun, *line.deaths]
             line.error = killed(line.chains, died, memory_of(loss))
+        elif not line.is_hit(loss):
+            # Dask drew there what nobody wants any more
+            return
         elif line.resumable:
             self._go_on_from_state(line)
         elif not {*begun, *loss.lost}.isdisjoint(future.key for future in line.pending):
@@ -458,21 +459,6 @@ class Drive:
 def _running(client: Client) -> list[str]:
     workers = client.scheduler_info(n_workers=-1).get("workers", {})
     return sorted(address for address, of in workers.items() if of["status"] == "running")
-
-
-def _blame(hit: list[Line], loss: WorkerLost, begun: set[str]) -> None:
-    """Note of which chains a worker may have died.
-
-    They are those that it drew. Where it had not got so far, it died while it compiled, which is
-    the same for all chains: no matter, if others could.
-    """
-    for line in hit:
-        if loss.expected:
-            continue
-        if line.keys & begun:
-            line.deaths.append(loss.worker)
-        elif line.keys & set(loss.drawing) and not begun:
-            line.unbegun.append(loss.worker)
 
 
 def _batch(completed: Any, *, wait: bool) -> list[Future]:

@@ -43,6 +43,8 @@ class Line:
         The chains.
     priority : int
         Of its tasks: the first chains first, as PyMC draws them.
+    prefix : str
+        What the keys of its tasks begin with.
     begun : Future or None
         The task that sets the chain up; None where the line goes on from a state.
     last : Future or None
@@ -69,6 +71,7 @@ class Line:
 
     chains: tuple[int, ...]
     priority: int
+    prefix: str
     begun: Future | None = None
     last: Future | None = None
     segments: int = 0
@@ -116,6 +119,20 @@ class Line:
         """Tell whether the next draws were, or need, what went with a worker."""
         lost = {*self.keys, self.gathered} & set(loss.lost)
         return bool(lost or self.keys & set(loss.drawing) or self.bound == loss.worker)
+
+    def is_blamed(self, loss: WorkerLost, begun: set[str]) -> bool:
+        """Note that a worker may have died of the chain; say whether it may.
+
+        Those that it drew are blamed, also for what Dask began again by itself. Where it had not
+        got so far, it died while it compiled, which is the same for all chains: no matter, if
+        others could.
+        """
+        drew = any(key.startswith(self.prefix) for key in begun)
+        compiled = not begun and not self.keys.isdisjoint(loss.drawing)
+        if loss.expected or not (drew or compiled):
+            return False
+        (self.deaths if drew else self.unbegun).append(loss.worker)
+        return True
 
     def came_to(self, state: State) -> bool:
         """Note where the chain stands; say whether that is further, for who draws does not kill."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Absence", "check_workers", "wait_for_workers"]
 
 _LOOK_AGAIN_S = 0.5
-_ABSENT_S = 5.0
+_ABSENT_S = 2.5
 
 _Process = tuple[str, str]
 """A worker's address and directory: a worker that is started anew on its port has another."""
@@ -153,17 +153,16 @@ class Absence:
             )
 
     def _ask(self) -> Answer[Any]:
-        async def identity() -> Any:
-            return await self._client.scheduler.identity()
+        async def running() -> Any:
+            return await self._client.scheduler.ncores_running()
 
-        return asyncio.run_coroutine_threadsafe(identity(), self._client.loop.asyncio_loop)
+        return asyncio.run_coroutine_threadsafe(running(), self._client.loop.asyncio_loop)
 
     def _take_in(self, answer: Answer[Any]) -> None:
         if answer.cancelled() or answer.exception() is not None:
             # its connection broke, which the client notices
             return
-        workers = answer.result()["workers"]
-        absent = not any(worker["status"] == "running" for worker in workers.values())
+        absent = not answer.result()
         if absent and not self._absent:
             self._tell("waiting for workers", "all of them have gone")
         elif self._absent and not absent:

@@ -72,6 +72,7 @@ class PyMCJoin:
         self._plan: Any = None
         self._arrays: dict[str, np.ndarray] = {}
         self._traces: list[Any] = []
+        self._joined: list[Any] = []
         self._run: Any = None
         self._drawn = [0] * self._chains
         self._states: dict[int, State] = {}
@@ -347,8 +348,9 @@ class PyMCJoin:
         """
         if self._plan is None:
             raise ValueError("Not enough samples to build a trace.")
-        self._traces = [trace for trace in self._traces if trace.chain not in without]
-        for trace in self._traces:
+        # the others stay: what came in of them is kept for the next run
+        self._joined = [trace for trace in self._traces if trace.chain not in without]
+        for trace in self._joined:
             trace.close()
         call = self._call
         asked = dict(call["idata_kwargs"] or {})
@@ -358,7 +360,7 @@ class PyMCJoin:
             or any(asked.get(name) for name in ("log_likelihood", "log_prior"))
         ):
             return self._returned(elapsed_s, checks=call["compute_convergence_checks"])
-        for trace in self._traces:
+        for trace in self._joined:
             # ArviZ takes fewer draws than chains for an array that lies on its side
             trace.shown = self._chains
         result = from_tree(self._with_all_draws(to_tree(self._returned(elapsed_s, checks=False))))
@@ -370,7 +372,7 @@ class PyMCJoin:
 
     def _returned(self, elapsed_s: float, *, checks: bool) -> Any:
         call = self._call
-        whole = call["trace"] if hasattr(call["trace"], "straces") else self._traces
+        whole = call["trace"] if hasattr(call["trace"], "straces") else self._joined
         return _sample_return(
             run=self._run,
             traces=whole,
@@ -388,7 +390,7 @@ class PyMCJoin:
     def _with_all_draws(self, shown: DataTree) -> DataTree:
         """Put the arrays of all draws in the place of the few that PyMC was shown."""
         tune = self._plan.tune
-        chosen, length = _choose_chains(self._traces, 0 if self._keeps_tuning else tune)
+        chosen, length = _choose_chains(self._joined, 0 if self._keeps_tuning else tune)
         chains = [int(trace.chain) for trace in chosen]
         tuned = min(tune, length)
         draws = {"posterior": slice(tuned, length), "warmup_posterior": slice(0, tuned)}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+from pathlib import Path
 
 import dask.config
 import pytensor
@@ -11,11 +14,31 @@ import cloudposterior as cp
 from tests.cluster import models
 from tests.cluster.sameness import SHORT
 
-RUN = {**SHORT, "draws": 3000, "tune": 100, "discard_tuned_samples": True}
+RUN = {**SHORT, "draws": 1000, "tune": 100, "discard_tuned_samples": True}
 
 
-def main(address: str, directory: str) -> None:
+WRITES = 6
+"""So many files are written whole before one is not."""
+
+
+def hang_in_a_write(mark: Path) -> None:
+    """Write some files whole, and of the next one all but its name; leave a mark then."""
+    sync, written = os.fsync, []
+
+    def syncing(file: int) -> None:
+        written.append(file)
+        if len(written) > WRITES:
+            mark.touch()
+            threading.Event().wait()
+        sync(file)
+
+    os.fsync = syncing
+
+
+def main(address: str, directory: str, mark: str = "") -> None:
     """Sample without a seed, and write what comes in every moment."""
+    if mark:
+        hang_in_a_write(Path(mark))
     names = {"segment": "50ms", "first-segment": "50ms", "keep-every": "50ms"}
     with (
         pytensor.config.change_flags(mode="FAST_COMPILE", numba__fastmath=False),

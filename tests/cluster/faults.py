@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from distributed.diagnostics.plugin import WorkerPlugin
 
 from cloudposterior.samplers.protocol import Budget, Run, Segment, State
 
@@ -205,3 +208,83 @@ def pids(client: Any) -> dict[str, int]:
     """The processes of workers by address."""
     found: dict[str, int] = client.run(os.getpid, on_error="ignore")
     return found
+
+
+@contextmanager
+def meanwhile(act: Callable[[], None]) -> Iterator[None]:
+    """Do something while a run lasts; what fails there fails here."""
+    errors: list[BaseException] = []
+
+    def acting() -> None:
+        try:
+            act()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=acting)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+# PyMC's own samplers ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kills(WorkerPlugin):  # type: ignore[misc]
+    """Ends workers in the midst of PyMC's draws, those that come later included.
+
+    Attributes
+    ----------
+    directory : str
+        Where a file is left for each death, and where the client says which draws have come in.
+    chains : tuple of (int, int)
+        Chain, and the draw in whose segment its worker dies, tuning included.
+    times : int
+        How often each.
+    """
+
+    directory: str
+    chains: tuple[tuple[int, int], ...]
+    times: int = 1
+
+    name = "kills"
+
+    def setup(self, worker: Any) -> None:
+        from cloudposterior.samplers import pymc_chains
+
+        own = Kills._own.setdefault("draw", pymc_chains._draw)
+
+        def draw(prepared: Any, state: State, budget: Budget) -> Any:
+            if self._is_due(state):
+                # until it is known who draws, and longer than Dask may draw it by itself
+                own(prepared, state, replace(budget, seconds=0.2))
+                os.kill(os.getpid(), signal.SIGKILL)
+            return own(prepared, state, budget)
+
+        pymc_chains._draw = draw
+
+    def teardown(self, worker: Any) -> None:
+        from cloudposterior.samplers import pymc_chains
+
+        pymc_chains._draw = Kills._own.pop("draw")
+
+    _own: ClassVar[dict[str, Any]] = {}
+
+    def _is_due(self, state: State) -> bool:
+        (chain,) = state.chains
+        for of, at in self.chains:
+            if of != chain or state.drawn < at:
+                continue
+            # what was drawn before is the client's by then
+            here = Path(self.directory) / f"here-{chain}-{state.drawn}"
+            wait_for(lambda here=here: not state.drawn or here.exists())
+            for number in range(self.times):
+                with suppress(FileExistsError):
+                    (Path(self.directory) / f"killed-{chain}-{at}-{number}").touch(exist_ok=False)
+                    return True
+        return False

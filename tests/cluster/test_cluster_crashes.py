@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 import cloudposterior as cp
+from cloudposterior.cache.store import PARTIAL_PREFIX
 from cloudposterior.cluster.drive import Drive
 from tests.cluster import models
 from tests.cluster.conftest import PATIENCE_S, Commands, until
@@ -57,21 +59,27 @@ def chains_in(cache: Any) -> set[int]:
     return {entry.record.manifest["chain"] for entry in parts(cache)}
 
 
+@pytest.mark.parametrize("writing", [False, True], ids=["drawing", "writing"])
 def test_client_that_is_killed_loses_nothing_that_had_come_in(
-    two_workers: Client, tmp_path: Path, begun: dict[int, int]
+    two_workers: Client, tmp_path: Path, begun: dict[int, int], writing: bool
 ) -> None:
-    cache = cp.DiskCache(tmp_path / "cache")
+    cache, mark = cp.DiskCache(tmp_path / "cache"), tmp_path / "writing"
     address = two_workers.scheduler.address
     program = [sys.executable, "-W", "ignore", "-m", "tests.cluster.crashing"]
     client = subprocess.Popen(
-        [*program, address, str(cache.root)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*program, address, str(cache.root), *([str(mark)] if writing else [])],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         # both chains have draws that are kept, and more than once
-        until(lambda: len(parts(cache)) > 4 and chains_in(cache) == {0, 1})
+        until(mark.exists if writing else lambda: len(parts(cache)) > 4)
+        assert chains_in(cache) == {0, 1}
     finally:
         client.kill()
         client.wait()
+    if writing:
+        assert list(cache.root.rglob(f"{PARTIAL_PREFIX}*"))
     (seed,) = {entry.record.random_seed for entry in parts(cache)}
     result = cp.sample(
         models.normal(), cluster=two_workers, cache=cache, **{**RUN, "random_seed": None}
@@ -81,12 +89,16 @@ def test_client_that_is_killed_loses_nothing_that_had_come_in(
     assert result.attrs["cloudposterior_random_seed"] == seed
     assert_same_result(result, plain(models.normal(), **{**RUN, "random_seed": seed}))
     assert parts(cache) == []
+    assert cache.verify() == []
 
 
-@pytest.mark.parametrize("kind", ["disk", "memory"])
+@pytest.mark.parametrize(
+    ("does", "kind"), [("kill", "disk"), ("kill", "memory"), ("suspend", "disk")]
+)
 def test_scheduler_that_is_killed_loses_nothing_that_had_come_in(
-    commands: Commands, tmp_path: Path, begun: dict[int, int], kind: str
+    commands: Commands, tmp_path: Path, begun: dict[int, int], does: str, kind: str
 ) -> None:
+    """One that is suspended is connected, and says no more."""
     cache: Any = cp.DiskCache(tmp_path / "cache") if kind == "disk" else cp.MemoryCache()
     address = commands.scheduler()
     for _ in range(2):
@@ -95,15 +107,18 @@ def test_scheduler_that_is_killed_loses_nothing_that_had_come_in(
 
     def sample() -> None:
         try:
-            cp.sample(models.normal(), cluster=address, cache=cache, **RUN)
+            with dask.config.set({"cloudposterior.cluster.scheduler-timeout": "3s"}):
+                cp.sample(models.normal(), cluster=address, cache=cache, **RUN)
         except Exception as error:
             failed.append(error)
 
     client = threading.Thread(target=sample)
     client.start()
     until(lambda: sorted(begun) == [0, 1])
-    commands.running[0].kill()
+    scheduler = commands.running[0]
+    scheduler.send_signal(signal.SIGKILL if does == "kill" else signal.SIGSTOP)
     client.join(SCHEDULER_S)
+    scheduler.kill()
     assert not client.is_alive(), "there was no error in time"
     (error,) = failed
     assert isinstance(error, cp.ClusterError), error

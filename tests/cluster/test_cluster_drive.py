@@ -358,7 +358,7 @@ class Killing(Counting):
 def test_chain_that_kills_its_workers_is_given_up_by_name() -> None:
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
         pytest.raises(ChainError, match="chain 0 failed on .*its worker died, 2 times; .*memory"),
     ):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
+import sys
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,12 @@ from cloudposterior.cluster.drive import Drive
 from cloudposterior.cluster.gathering import Gathering
 from cloudposterior.cluster.losses import tell_losses
 from cloudposterior.errors import ChainError, ClusterWarning
-from cloudposterior.events import Event, TaskBegun, WorkerLost
+from cloudposterior.events import TOPIC, Event, TaskBegun, WorkerLost, to_message
 from cloudposterior.progress.feed import events_of
 from cloudposterior.progress.table import RunTable
 
-from .conftest import PATIENCE_S, Commands, until
-from .faults import Fault, Notes, Scripted, expected, extra_draws, marks, pids
+from .conftest import PATIENCE_S, Commands, started, until
+from .faults import Fault, Notes, Scripted, expected, extra_draws, marks, meanwhile, pids
 from .stubs import run_of
 
 FOUR = [(0,), (1,), (2,), (3,)]
@@ -53,17 +53,38 @@ def cluster_of(workers: int, **options: Any) -> Iterator[Client]:
         yield client
 
 
+# whoever starts workers by a command has the stubs there, too
+PATHS = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Workers without nannies, which do not always come back from what happens here."""
+
+    client: Client
+    commands: Commands
+
+    def fill(self, workers: int) -> Client:
+        """Have so many workers; give the client."""
+        self.commands.running[:] = [of for of in self.commands.running if of.poll() is None]
+        for _ in range(workers - len(self.commands.running) + 1):
+            self.commands.worker(self.client.scheduler.address, **PATHS)
+        self.client.wait_for_workers(workers, timeout=PATIENCE_S)
+        return self.client
+
+
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Client]:
-    with cluster_of(3) as client:
-        yield client
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    with started(tmp_path_factory.mktemp("pool")) as commands:
+        address = commands.scheduler(**PATHS)
+        with Client(address, set_as_default=False) as client:
+            yield Pool(client, commands)
 
 
 @pytest.fixture
-def three(shared: Client) -> Client:
+def three(pool: Pool) -> Client:
     """A client of three workers, whoever died before."""
-    shared.wait_for_workers(3, timeout=PATIENCE_S)
-    return shared
+    return pool.fill(3)
 
 
 @pytest.fixture
@@ -116,13 +137,14 @@ def scripted(notes: Notes, *faults: Fault, **options: Any) -> Scripted:
     return Scripted(directory=str(notes.directory), faults=faults, **settings)
 
 
-def assert_complete(notes: Notes, total: int = TOTAL, chains: int = 4) -> None:
-    """Check that each draw came in once, and that next to none was drawn after it had come in."""
-    for chain in range(chains):
+def assert_complete(driven: Driven, notes: Notes, total: int = TOTAL) -> None:
+    """Check that each draw came in once, and that next to none was drawn after it had come in.
+
+    Dask begins a lost chain with its first segment, and ends that once nobody wants it any more.
+    """
+    for chain in range(4):
         assert notes.draws(chain) == expected(chain, total)
-    print("BEGUN AGAIN", notes.begun_again, "EXTRA", extra_draws(notes))
-    # Dask begins with the first segment, and ends it once it is told that nobody wants it
-    assert {number for _, number in notes.begun_again} <= {0}
+    assert len(notes.drawn_again) <= len(driven.losses)
 
 
 def known_keys(client: Client) -> list[str]:
@@ -134,7 +156,7 @@ def test_worker_that_dies_in_the_third_segment_of_chain_2_costs_that_segment(
 ) -> None:
     driven = Driven(three, scripted(notes, Fault(2, 2)))
     driven.draw(notes)
-    assert_complete(notes)
+    assert_complete(driven, notes)
     (loss,) = driven.losses
     assert marks(notes, "kill") == ["kill-2-2-0"]
     # what came in was not drawn again; what Dask begins before it is told otherwise is little
@@ -143,20 +165,21 @@ def test_worker_that_dies_in_the_third_segment_of_chain_2_costs_that_segment(
     until(lambda: not [key for key in known_keys(three) if driven.run.key in key])
 
 
-def test_segments_that_came_in_are_not_begun_again(three: Client, notes: Notes) -> None:
+def test_segments_that_came_in_are_not_begun_again(pool: Pool, notes: Notes) -> None:
     """Wherever the worker dies, and however often."""
-    faults = [Fault(chain, segment) for chain, segment in ((0, 1), (1, 3), (3, 4), (0, 5))]
-    driven = Driven(three, scripted(notes, *faults))
+    faults = [Fault(chain, segment) for chain, segment in ((0, 1), (3, 4), (0, 5))]
+    driven = Driven(pool.fill(4), scripted(notes, *faults))
     driven.draw(notes)
-    assert_complete(notes)
-    assert len(driven.losses) == 4
-    print("EXTRA", extra_draws(notes), [k for k, v in notes.drawn.items() if v > 1])
+    assert_complete(driven, notes)
+    assert len(driven.losses) == 3
+    # half a segment each, where nothing of other chains goes with it
+    assert extra_draws(notes) < 3 * 3 * 10
 
 
 def test_worker_that_dies_before_anything_came_in_begins_again(three: Client, notes: Notes) -> None:
     driven = Driven(three, scripted(notes, Fault(1, 0)))
     driven.draw(notes)
-    assert_complete(notes)
+    assert_complete(driven, notes)
     assert [event.chain for event in driven.told if is_restart(event)] == [1]
 
 
@@ -174,7 +197,7 @@ def test_worker_that_retires_hands_its_chains_on(notes: Notes) -> None:
 
         with meanwhile(retire):
             driven.draw(notes)
-    assert_complete(notes, 100)
+    assert_complete(driven, notes, 100)
     (loss, *_) = driven.losses
     assert loss.expected
     # who leaves is not to blame
@@ -188,27 +211,6 @@ def worker_of(client: Client, key: str) -> str:
     return next(worker for worker, keys in processing.items() if key in keys)
 
 
-@contextmanager
-def meanwhile(act: Callable[[], None]) -> Iterator[None]:
-    """Do something while a run lasts; what fails there fails here."""
-    errors: list[BaseException] = []
-
-    def acting() -> None:
-        try:
-            act()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=acting)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 def test_workers_that_their_nannies_restart_hand_their_chains_on(notes: Notes) -> None:
     with cluster_of(2) as client:
         driven = Driven(client, scripted(notes, Fault(0, 2, "wait")))
@@ -220,22 +222,26 @@ def test_workers_that_their_nannies_restart_hand_their_chains_on(notes: Notes) -
 
         with meanwhile(restart):
             driven.draw(notes)
-    assert_complete(notes)
+    assert_complete(driven, notes)
     assert len(driven.losses) == 2
 
 
-def test_all_workers_die_and_others_come(three: Client, notes: Notes) -> None:
-    driven = Driven(three, scripted(notes, Fault(0, 2, "wait"), Fault(1, 2, "wait")))
+def test_all_workers_die_and_others_come(pool: Pool, notes: Notes) -> None:
+    client = pool.fill(3)
+    driven = Driven(client, scripted(notes, Fault(0, 2, "wait"), Fault(1, 2, "wait")))
 
     def kill() -> None:
         until(lambda: notes.has("wait-0-2-0") and notes.has("wait-1-2-0"))
-        for pid in pids(three).values():
+        for pid in pids(client).values():
             os.kill(pid, signal.SIGKILL)
+        until(lambda: not client.scheduler_info()["workers"])
         notes.let("wait")
+        pool.fill(2)
 
     with meanwhile(kill):
         driven.draw(notes)
-    assert_complete(notes)
+    assert_complete(driven, notes)
+    assert len(driven.losses) == 3
     # nothing that came in was drawn again, though nothing was left on the cluster
     assert extra_draws(notes) <= 4 * 10
 
@@ -253,26 +259,26 @@ def test_two_workers_die_at_once(three: Client, notes: Notes) -> None:
 
     with meanwhile(kill):
         driven.draw(notes)
-    assert_complete(notes)
+    assert_complete(driven, notes)
     assert len(driven.losses) == 2
 
 
-def test_worker_with_model_and_run_dies(three: Client, notes: Notes) -> None:
-    key = uuid.uuid4().hex
-    driven = Driven(three, scripted(notes, Fault(0, 2, "wait")), key=key)
+def test_workers_that_have_model_and_run_die(pool: Pool, notes: Notes) -> None:
+    client = pool.fill(3)
+    driven = Driven(client, scripted(notes, Fault(0, 2, "wait")))
 
     def kill() -> None:
         until(lambda: notes.has("wait-0-2-0"))
-        held = three.has_what()
-        processes = pids(three)
-        for worker, keys in held.items():
-            if {f"stub-sample-model-model-{key}", f"stub-sample-run-{key}"} & set(keys):
-                os.kill(processes[worker], signal.SIGKILL)
+        processes, known = pids(client), client.who_has()
+        keys = (f"model-{driven.run.model}", f"run-{driven.run.key}")
+        for worker in {worker for key in keys for worker in known[f"stub-sample-{key}"]}:
+            os.kill(processes[worker], signal.SIGKILL)
         notes.let("wait")
+        pool.fill(2)
 
     with meanwhile(kill):
-        driven.draw(notes)
-    assert_complete(notes)
+        driven.draw(notes, [(0,)])
+    assert notes.draws(0) == expected(0, TOTAL)
     assert driven.losses
 
 
@@ -322,7 +328,7 @@ def test_worker_that_dies_while_it_hands_draws_over_ends_no_run(
     monkeypatch.setattr(Client, "gather", kill_first)
     driven.draw(notes)
     assert killed
-    assert_complete(notes)
+    assert_complete(driven, notes)
 
 
 def test_worker_that_dies_while_the_run_is_stopped_keeps_nobody_waiting(
@@ -388,25 +394,26 @@ def test_scheduler_that_tells_no_losses_is_told_of_once_and_draws_the_same(
         assert sorted(set(notes.draws(chain))) == expected(chain, TOTAL)
 
 
-def test_worker_that_left_unseen_is_not_waited_for(three: Client, notes: Notes) -> None:
-    """One that drew before, and has nothing to do with the run any more, leaves first."""
-    first, second = "wait-0-1-0", "wait-1-1-0"
-    sampler = scripted(notes, Fault(0, 1, "wait"), Fault(1, 2, "wait-more"), total=100)
-    driven = Driven(three, sampler)
-
-    def leave() -> None:
-        until(lambda: notes.has("wait-0-1-0"))
-        until(lambda: notes.has("wait-more-1-2-0"))
-
-    del first, second, leave
-    driven.draw(notes)
+def test_worker_that_drew_and_has_nothing_of_the_run_any_more_is_told_of(three: Client) -> None:
+    """A chain may be about to go on there, and would wait for ever."""
+    assert tell_losses(three)
+    run, told = uuid.uuid4().hex, []
+    processes = pids(three)
+    worker = next(iter(processes))
+    with events_of(three, run, told.append):
+        begun = TaskBegun(f"stub-sample-chain 0-0-{run}", worker)
+        three.log_event(TOPIC, to_message(run, begun))
+        until(lambda: told == [begun])
+        os.kill(processes[worker], signal.SIGKILL)
+        until(lambda: len(told) == 2)
+    assert (told[1].worker, told[1].drawing, told[1].lost) == (worker, (), ())
 
 
 def test_worker_that_is_cut_off_spoils_nothing_when_it_is_back(
     commands: Commands, notes: Notes
 ) -> None:
-    address = commands.scheduler(DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="2s")
-    workers = [commands.worker(address) for _ in range(2)]
+    address = commands.scheduler(DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="2s", **PATHS)
+    workers = [commands.worker(address, **PATHS) for _ in range(2)]
     with Client(address, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=PATIENCE_S)
         driven = Driven(client, scripted(notes, Fault(1, 2, "suspend"), total=100))
@@ -418,7 +425,7 @@ def test_worker_that_is_cut_off_spoils_nothing_when_it_is_back(
 
         with meanwhile(bring_back):
             driven.draw(notes)
-    assert_complete(notes, 100)
+    assert_complete(driven, notes, 100)
 
 
 def test_worker_that_takes_too_much_memory_is_named_with_it(tmp_path: Path, notes: Notes) -> None:
@@ -435,8 +442,8 @@ def test_worker_that_takes_too_much_memory_is_named_with_it(tmp_path: Path, note
     assert notes.draws(0) == expected(0, 20)
 
 
-def test_chain_that_kills_its_workers_is_given_up_and_no_other(three: Client, notes: Notes) -> None:
-    driven = Driven(three, scripted(notes, Fault(2, 2, times=10)))
+def test_chain_that_kills_its_workers_is_given_up_and_no_other(pool: Pool, notes: Notes) -> None:
+    driven = Driven(pool.fill(4), scripted(notes, Fault(2, 2, times=10)))
     failed = driven.draw(notes, go_on=True)
     ((chains, error),) = failed.items()
     assert chains == (2,)
@@ -456,7 +463,7 @@ def test_task_that_waited_where_workers_died_is_not_given_up(notes: Notes) -> No
     ):
         driven = Driven(client, scripted(notes, Fault(0, 0), Fault(2, 2), Fault(1, 3)))
         driven.draw(notes)
-    assert_complete(notes)
+    assert_complete(driven, notes)
     assert len(driven.losses) == 3
 
 
@@ -475,8 +482,9 @@ def test_chain_without_a_state_begins_again_and_the_table_says_so(
             assert row.drawn <= TOTAL and row.divergences <= max(0, row.drawn - 1)
 
 
-def test_what_is_known_of_tasks_does_not_grow(three: Client, notes: Notes) -> None:
+def test_nothing_is_left_of_a_run_after_losses(three: Client, notes: Notes) -> None:
     driven = Driven(three, scripted(notes, Fault(0, 1), Fault(1, 3), total=200))
     driven.draw(notes)
     assert not driven.drive._of
     assert not driven.drive._losses._drawing
+    until(lambda: not [key for key in known_keys(three) if driven.run.key in key])
