@@ -15,9 +15,9 @@ from cloudposterior.cluster.driver import drive
 from cloudposterior.cluster.interrupts import keep_interrupts
 from cloudposterior.cluster.keeping import runs_kept
 from cloudposterior.cluster.parcel import Parcel
-from cloudposterior.cluster.place import PACKAGES
 from cloudposterior.cluster.reach import reachable
 from cloudposterior.cluster.submitted import SubmittedRun, find_run, id_of, open_ways, send_run
+from cloudposterior.cluster.versions import PACKAGES
 from cloudposterior.cluster.workers import check_workers
 from cloudposterior.errors import ClusterError, TokenWarning, warn
 from cloudposterior.operations.request import Request

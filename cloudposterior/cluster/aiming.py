@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.until import Aim, Target
 from cloudposterior.progress.table import Table
 from cloudposterior.samplers.peeking import peek
+from cloudposterior.samplers.resolve import Resolved
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Aiming", "NoAim", "Peeks"]
+__all__ = ["Aiming", "NoAim", "Peeks", "aim_of"]
 
 _PEEK_EVERY_S = 1.0
 
@@ -135,3 +137,51 @@ class Peeks:
                 # of one that has begun again since, only what is new fits
                 if self._join.seen().get(chain, 0) == known.get(chain, 0):
                     self._join.see(chain, values)
+
+
+def aim_of(
+    call: SampleCall,
+    resolved: Resolved,
+    join: Any,
+    *,
+    client: Client,
+    run: str,
+    status: Callable[[], Table],
+) -> Aiming | NoAim:
+    """Give what looks whether a run has reached its target.
+
+    Parameters
+    ----------
+    call : SampleCall
+        The call, with its target.
+    resolved : Resolved
+        Who draws.
+    join : PyMCJoin or WholeJoin
+        Where the chains come together.
+    client, run, status
+        As for `Peeks`.
+
+    Raises
+    ------
+    ValueError
+        If nobody can look at the draws while they are made.
+    """
+    if call.until is None:
+        return NoAim()
+    for wrong, what in (
+        (resolved.sampler not in ("pymc", "nutpie"), f"sampler {resolved.sampler}"),
+        (resolved.together, "chains that talk to each other"),
+        (call.arguments["trace"] is not None, "trace="),
+        (call.arguments["var_names"] is not None, "var_names="),
+    ):
+        if wrong:
+            raise ValueError(
+                f"until= looks at all free variables while they are drawn, which {what} does "
+                "not allow: leave one of the two out"
+            )
+    names = [str(rv.name) for rv in call.model.free_RVs]
+    draws = int(call.arguments["draws"])
+    aim = Aim(call.until, draws)
+    if resolved.sampler == "pymc":
+        return Aiming(aim, join, names)
+    return Aiming(aim, join, names, Peeks(client, run, join, names, draws, status))

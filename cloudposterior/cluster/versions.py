@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 
 from cloudposterior.errors import ClusterError
 
-__all__ = ["check_versions", "differences_of", "minor_of", "versions_here"]
+__all__ = ["PACKAGES", "check_versions", "differences_of", "minor_of", "versions_here"]
 
 Versions = Mapping[str, str | None]
 """By package, and of Python; None where one is not installed."""
+
+PACKAGES = ("cloudposterior", "pymc", "pytensor", "numpy")
+"""What client and workers must have in the same version, whatever is sampled."""
 
 
 def versions_here(packages: Sequence[str]) -> dict[str, str | None]:

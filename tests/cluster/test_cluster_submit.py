@@ -540,7 +540,10 @@ def test_cancel_leaves_nothing(cluster: Client, script: Script, draws: int) -> N
     until(lambda: draws_kept(cluster, run) == 2 * draws)
     run.cancel()
     assert run.done()
-    until(lambda: not everything_of(cluster, run))
+    until(
+        lambda: not everything_of(cluster, run),
+        failed=lambda: str(everything_of(cluster, run)),
+    )
     until(lambda: not any(cluster.run(_driving).values()))
     assert not everything_of(cluster, run)
     with pytest.raises(cp.ClusterError, match="left, or cancelled"):
@@ -579,7 +582,10 @@ def test_run_that_nobody_fetches_is_let_go_of_after_its_end(
         until(lambda: not keeping.runs_kept(cluster))
     # what somebody holds stays
     assert_same(run.result(), plain(models.normal()))
-    until(lambda: not everything_of(cluster, run))
+    until(
+        lambda: not everything_of(cluster, run),
+        failed=lambda: str(everything_of(cluster, run)),
+    )
 
 
 def _rounds(dask_scheduler: Any) -> int:
@@ -663,7 +669,10 @@ def test_error_of_a_chain_arrives_and_the_next_try_draws_what_is_missing(
     assert_same(again.result(), plain(models.normal()))
     # all that chain 0 had is there
     assert script.drawn()[0, 0] == before[0, 0] == 1
-    until(lambda: not everything_of(cluster, run))
+    until(
+        lambda: not everything_of(cluster, run),
+        failed=lambda: str(everything_of(cluster, run)),
+    )
 
 
 def test_run_that_failed_is_not_joined(cluster: Client, script: Script) -> None:
