@@ -88,9 +88,14 @@ def keys_of(client: Client, run: str, parts: list[str]) -> list[str]:
 
 def kept(client: Client, run: str, part: str) -> Future | None:
     """Give the future that is kept; None where there is none."""
+    name = _name(run, part)
+    # mostly there is none, and Dask's error would hold whoever asked in a cycle
+    if name not in client.list_datasets():
+        return None
     try:
-        future: Future = client.get_dataset(_name(run, part))
+        future: Future = client.get_dataset(name)
     except KeyError:
+        # let go of meanwhile
         return None
     return future
 

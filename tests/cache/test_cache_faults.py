@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -174,8 +175,10 @@ def test_no_lock_is_ever_held(cache, make_tree, make_record, monkeypatch):
 
     def look(real):
         def looked(*arguments):
-            pids = [line.split()[4] for line in Path("/proc/locks").read_text().splitlines()]
-            held.append(str(os.getpid()) in pids)
+            # a lock is listed with its file: device and inode
+            locked = re.findall(r"[0-9a-f]+:[0-9a-f]+:([0-9]+) ", Path("/proc/locks").read_text())
+            ours = {str(path.stat().st_ino) for path in [cache.root, *cache.root.rglob("*")]}
+            held.append(not ours.isdisjoint(locked))
             return real(*arguments)
 
         return looked

@@ -271,8 +271,10 @@ def test_workers_that_have_model_and_run_die(pool: Pool, notes: Notes) -> None:
         until(lambda: notes.has("wait-0-2-0"))
         processes, known = pids(client), client.who_has()
         keys = (f"model-{driven.run.model}", f"run-{driven.run.key}")
-        for worker in {worker for key in keys for worker in known[f"stub-sample-{key}"]}:
+        holders = {worker for key in keys for worker in known[f"stub-sample-{key}"]}
+        for worker in holders:
             os.kill(processes[worker], signal.SIGKILL)
+        until(lambda: holders.isdisjoint(client.scheduler_info()["workers"]))
         notes.let("wait")
         pool.fill(2)
 

@@ -406,7 +406,8 @@ def test_interrupted_run_keeps_its_finished_chains(
     ):
         short = scripted.sample(MEMORY, random_seed=5)
     assert to_tree(short)["posterior"].sizes["chain"] == 3
-    assert numbers(MEMORY) == [0, 1, 2]
+    # the last one may have come some way, too
+    assert set(numbers(MEMORY)) >= {0, 1, 2}
     scripted.script()
     assert_same_result(scripted.sample(MEMORY, random_seed=5), undisturbed)
     assert scripted.drawn() == [3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import platform
@@ -68,6 +69,9 @@ def differ(one: Any, other: Any) -> bool:
 
 def everything_of(client: Client, run: cp.SubmittedRun) -> list[str]:
     """List what is on a cluster of a run: names of data sets, and tasks."""
+    # what failed earlier may hold futures in cycles, here and where runs are driven
+    gc.collect()
+    client.run(gc.collect)
     return client.run_on_scheduler(_everything_of, run.id)
 
 
@@ -613,6 +617,7 @@ def test_time_to_fetch_a_result_begins_with_its_end(
     script.go_on()
     until(run.done)
     assert cluster.run_on_scheduler(_due, run.id) > before
+    run.cancel()
 
 
 def _due(run: str, dask_scheduler: Any) -> float:
