@@ -22,7 +22,11 @@ from tests.cluster.conftest import PATIENCE_S, Commands, until
 from tests.cluster.crashing import RUN
 from tests.cluster.sameness import assert_same_result, plain
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compiling", "in_moments")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.deaths,
+    pytest.mark.usefixtures("quick_compiling", "in_moments"),
+]
 
 SCHEDULER_S = 30
 

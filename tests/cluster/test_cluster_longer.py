@@ -63,8 +63,11 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return cp.DiskCache(tmp_path / "cache") if request.param == "disk" else cp.MemoryCache()
 
 
-@pytest.mark.parametrize("build", [models.normal, models.changepoint], ids=["NUTS", "compound"])
-@pytest.mark.parametrize("discard", [False, True], ids=["all", "no tuning"])
+@pytest.mark.parametrize(
+    ("build", "discard"),
+    [(models.normal, False), (models.changepoint, True)],
+    ids=["NUTS", "compound without its tuning"],
+)
 def test_more_draws_and_then_more_chains(
     two_workers: Client, cache: Any, build: Any, discard: bool, drawn: Any
 ) -> None:

@@ -31,6 +31,8 @@ from .conftest import PATIENCE_S, Commands, started, until
 from .faults import Fault, Notes, Scripted, expected, extra_draws, marks, meanwhile, pids
 from .stubs import run_of
 
+pytestmark = pytest.mark.deaths
+
 FOUR = [(0,), (1,), (2,), (3,)]
 TOTAL = 60
 
