@@ -33,6 +33,11 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+# PyTensor looks for a compiler when it is first asked, and keeps the answer: not while a test has
+# its hand on processes
+assert pytensor.config.cxx is not None
+
+
 @pytest.fixture
 def exact() -> Iterator[None]:
     """Make a run repeat to the bit whether or not Numba has its functions compiled already."""

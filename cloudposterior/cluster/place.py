@@ -35,6 +35,7 @@ from cloudposterior.progress.table import RunTable
 from cloudposterior.progress.view import RunView
 from cloudposterior.samplers.longer_join import Earlier
 from cloudposterior.samplers.protocol import Run, State
+from cloudposterior.samplers.pymc import ANY_COMPILER
 from cloudposterior.samplers.states import tree_of_states
 from cloudposterior.samplers.surroundings import say
 
@@ -249,7 +250,9 @@ def _keep_nothing() -> None:
 
 
 def _flags(run: Run) -> str:
-    return ",".join(f"{name}={value}" for name, value in sorted(run.settings.items()) if value)
+    settings = {name: value for name, value in run.settings.items() if value != ANY_COMPILER}
+    flags = sorted((name, value) for name, value in settings.items() if value or name == "cxx")
+    return ",".join(f"{name}={value}" for name, value in flags)
 
 
 def _tell_of_start(call: SampleCall, client: Client, earlier: Earlier | None) -> None:

@@ -19,8 +19,10 @@ from pymc.vartypes import discrete_types
 from pytensor.compile.mode import get_mode
 
 __all__ = [
+    "ANY_COMPILER",
     "PREFERS_NUTPIE",
     "SAMPLE",
+    "compiles_just_in_time",
     "default_chains",
     "default_tune",
     "draw_settings",
@@ -98,7 +100,13 @@ def may_use_nutpie(model: pm.Model, call: Mapping[str, Any]) -> bool:
 
 
 def _compiles_for_nutpie(call: Mapping[str, Any]) -> bool:
-    mode = (call.get("compile_kwargs") or {}).get("mode") or call.get("backend")
+    return compiles_just_in_time(
+        (call.get("compile_kwargs") or {}).get("mode") or call.get("backend")
+    )
+
+
+def compiles_just_in_time(mode: Any) -> bool:
+    """Tell whether Numba or JAX compiles in a mode; None is the one that PyTensor is set to."""
     linker = get_mode("cvm" if mode == "c" else mode).linker
     return type(linker).__name__ in ("NumbaLinker", "JAXLinker")
 
@@ -119,6 +127,9 @@ def sampler_packages(sampler: str) -> tuple[str, ...]:
     }.get(sampler, ())
 
 
+ANY_COMPILER = "any"
+"""The setting ``cxx`` where there is a compiler."""
+
 _SETTINGS = (
     "floatX",
     "cast_policy",
@@ -134,6 +145,11 @@ _SETTINGS = (
 
 
 def draw_settings() -> dict[str, str]:
-    """Read the settings of PyTensor that the draws depend on."""
+    """Read the settings of PyTensor that the draws depend on.
+
+    Of ``cxx`` they say whether there is a compiler: without one PyTensor leaves to NumPy what it
+    compiles to C else, and the two round otherwise. Where it is installed does not matter.
+    """
     config = pytensor.config
-    return {name: str(getattr(config, name)) for name in _SETTINGS if hasattr(config, name)}
+    settings = {name: str(getattr(config, name)) for name in _SETTINGS if hasattr(config, name)}
+    return {**settings, "cxx": ANY_COMPILER if config.cxx else ""}

@@ -17,6 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 from cloudposterior.errors import ClusterError, warn
 from cloudposterior.samplers.doors import COMPILING, doors
+from cloudposterior.samplers.pymc import ANY_COMPILER, compiles_just_in_time
 
 __all__ = ["Said", "one_thread", "said_kept", "say", "settings_of"]
 
@@ -34,14 +35,14 @@ def settings_of(settings: Mapping[str, str]) -> Iterator[None]:
     Raises
     ------
     ClusterError
-        If one of them cannot be changed once PyTensor is loaded.
+        If one of them cannot be changed once PyTensor is loaded, or there is no compiler.
     """
     config = pytensor.config
     with COMPILING:
         other = {
             name: _parsed(value, getattr(config, name))
             for name, value in settings.items()
-            if hasattr(config, name) and str(getattr(config, name)) != value
+            if hasattr(config, name) and value not in (ANY_COMPILER, str(getattr(config, name)))
         }
         flags = config.change_flags(**other)
         try:
@@ -54,9 +55,21 @@ def settings_of(settings: Mapping[str, str]) -> Iterator[None]:
                 f"they cannot be changed by now: start it with PYTENSOR_FLAGS={wanted!r}"
             ) from error
         try:
+            _check_compiler(settings)
             yield
         finally:
             flags.__exit__()
+
+
+def _check_compiler(settings: Mapping[str, str]) -> None:
+    """Check that C is compiled here if it is on the client; Numba and JAX do without."""
+    wanted = settings.get("cxx") == ANY_COMPILER
+    if wanted and not pytensor.config.cxx and not compiles_just_in_time(None):
+        raise ClusterError(
+            "this worker has no C++ compiler, which the client has: without one PyTensor rounds "
+            "otherwise, so these would not be the draws of plain PyMC there. Install g++ here, or "
+            "sample with pytensor.config.cxx = '' on the client"
+        )
 
 
 def _parsed(value: str, now: object) -> object:

@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytest
 from distributed import Client
 from pymc.step_methods.compound import CompoundStep
 from pymc.step_methods.metropolis import CauchyProposal
 
+from cloudposterior.errors import ClusterError
+
 from . import models
+from .conftest import Commands
 from .sameness import PYMC_5, SHORT, Options, assert_same_result, on_cluster, plain
 
 pytestmark = pytest.mark.usefixtures("quick_compiling", "cut_small")
@@ -41,6 +45,36 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_step_that_pymc_assigns_draws_as_plain(name: str, two_workers: Client) -> None:
     check(MODELS[name], two_workers, chains=3)
+
+
+def test_client_without_a_compiler_draws_as_plain(two_workers: Client) -> None:
+    """What is C elsewhere is NumPy there, which rounds otherwise."""
+    with pytensor.config.change_flags(cxx=""):
+        ours = on_cluster(models.mixture(), two_workers)
+        assert "cxx=" in ours.attrs["cloudposterior_pytensor_flags"].split(",")
+        assert_same_result(ours, plain(models.mixture()))
+
+
+def test_worker_without_a_compiler_is_refused_where_c_is_compiled(commands: Commands) -> None:
+    address = commands.scheduler()
+    commands.worker(address, PYTENSOR_FLAGS="cxx=")
+    with (
+        pytensor.config.change_flags(mode="Mode", linker="cvm"),
+        pytest.raises(
+            ClusterError, match=r"worker has no C\+\+ compiler, which the client has.*Install g\+\+"
+        ),
+    ):
+        on_cluster(models.normal(), address, chains=1)
+
+
+def test_worker_without_a_compiler_is_taken_where_numba_compiles(commands: Commands) -> None:
+    if PYMC_5:
+        pytest.skip("PyMC 5 compiles to C")
+    address = commands.scheduler()
+    commands.worker(address, PYTENSOR_FLAGS="cxx=")
+    with pytensor.config.change_flags(mode="NUMBA", numba__fastmath=False):
+        ours = on_cluster(models.normal(), address, chains=1)
+        assert_same_result(ours, plain(models.normal(), chains=1))
 
 
 @pytest.mark.skipif(PYMC_5, reason="PyMC 5 has no frozen models")

@@ -272,9 +272,12 @@ def test_request_depends_on_settings_of_pytensor(model: pm.Model) -> None:
     for settings in (
         {"numba__fastmath": not pytensor.config.numba__fastmath},
         {"floatX": "float32"},
+        {"cxx": ""},
     ):
         with pytensor.config.change_flags(**settings):
             assert token(model, nuts_sampler="pymc") != before
+    with pytensor.config.change_flags(cxx="/elsewhere/g++"):
+        assert token(model, nuts_sampler="pymc") == before
     assert token(model, nuts_sampler="pymc") == before
 
 
