@@ -67,6 +67,8 @@ class Gathering:
 
     def _gather(self, futures: list[Future]) -> list[Any]:
         """Gather, without waiting for what has to be made again: that may be a whole chain."""
+        from distributed.comm import CommClosedError
+
         client = self._client
         asked = asyncio.run_coroutine_threadsafe(
             client.gather(futures, direct=self._direct, asynchronous=True),
@@ -86,7 +88,8 @@ class Gathering:
         if len(futures) > 1:
             # one by one, to learn whose it is
             return [self._gather([future])[0] for future in futures]
-        return [error]
+        # the way to the scheduler broke: it comes back, or the client learns that it is gone
+        return [None if isinstance(error, CommClosedError) else error]
 
     def _measure(self, result: Any) -> None:
         if result is None or isinstance(result, Exception):

@@ -14,7 +14,7 @@ import cloudposterior as cp
 from tests.cluster import models
 from tests.cluster.sameness import SHORT
 
-RUN = {**SHORT, "draws": 1000, "tune": 100, "discard_tuned_samples": True}
+RUN = {**SHORT, "draws": 1500, "tune": 100, "discard_tuned_samples": True}
 
 
 WRITES = 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -14,13 +15,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from distributed import Client
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from cloudposterior.samplers.protocol import Budget, Run, Segment, State
 
+from .conftest import PATIENCE_S, Commands, started
 from .stubs import Counting
-
-PATIENCE_S = 60
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -208,6 +209,35 @@ def pids(client: Any) -> dict[str, int]:
     """The processes of workers by address."""
     found: dict[str, int] = client.run(os.getpid, on_error="ignore")
     return found
+
+
+# whoever starts workers by a command has the stubs there, too
+PATHS = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Workers without nannies, which do not always come back from what happens here."""
+
+    client: Client
+    commands: Commands
+
+    def fill(self, workers: int) -> Client:
+        """Have so many workers; give the client."""
+        self.commands.running[:] = [of for of in self.commands.running if of.poll() is None]
+        for _ in range(workers - len(self.commands.running) + 1):
+            self.commands.worker(self.client.scheduler.address, **PATHS)
+        self.client.wait_for_workers(workers, timeout=PATIENCE_S)
+        return self.client
+
+
+@contextmanager
+def pool_of_workers(directory: Path) -> Iterator[Pool]:
+    """Give workers, as many as a test asks for, and end them."""
+    with started(directory) as commands:
+        address = commands.scheduler(**PATHS)
+        with Client(address, set_as_default=False) as client:
+            yield Pool(client, commands)
 
 
 @contextmanager

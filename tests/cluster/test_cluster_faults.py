@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import cloudposterior as cp
 from cloudposterior.errors import ChainError, ClusterWarning
@@ -24,8 +23,8 @@ from cloudposterior.progress.view import RunView
 from cloudposterior.samplers.pymc_join import PyMCJoin
 
 from . import models
-from .conftest import PATIENCE_S, until
-from .faults import Kills, meanwhile, pids
+from .conftest import until
+from .faults import Kills, Pool, meanwhile, pids, pool_of_workers
 from .sameness import SHORT, assert_same_result, on_cluster, plain
 
 pytestmark = [
@@ -38,17 +37,9 @@ RUN = {**SHORT, "draws": 60, "tune": 60, "chains": 3}
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            dashboard_address=":0",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    with pool_of_workers(tmp_path_factory.mktemp("pool")) as pool:
+        yield pool
 
 
 @pytest.fixture
@@ -88,15 +79,16 @@ BUILDS: dict[str, Callable[[], pm.Model]] = {
 @pytest.mark.parametrize("name", ["radon", *BUILDS])
 def test_workers_that_die_in_tuning_and_after_do_not_change_a_bit(
     name: str,
-    shared: Client,
+    pool: Pool,
     build_radon: Callable[[], pm.Model],
     segments: list[tuple[int, int, int]],
     tmp_path: Path,
 ) -> None:
     build = BUILDS.get(name, build_radon)
     expected = plain(build(), **RUN)
-    with killing(shared, (2, 10), (0, 30), (1, 90), directory=tmp_path):
-        ours = on_cluster(build(), shared, **RUN)
+    client = pool.fill(4)
+    with killing(client, (2, 10), (0, 30), (1, 90), directory=tmp_path):
+        ours = on_cluster(build(), client, **RUN)
     assert_same_result(ours, expected)
     # each draw came once, and no chain went back to its start
     for chain in range(3):
@@ -108,12 +100,12 @@ def test_workers_that_die_in_tuning_and_after_do_not_change_a_bit(
 
 
 def test_chain_that_kills_its_workers_costs_the_others_nothing(
-    shared: Client, segments: list[tuple[int, int, int]], tmp_path: Path
+    pool: Pool, segments: list[tuple[int, int, int]], tmp_path: Path
 ) -> None:
-    cache = cp.DiskCache(tmp_path / "cache")
-    options = {**RUN, "cluster": shared, "cache": cache}
+    cache, client = cp.DiskCache(tmp_path / "cache"), pool.fill(4)
+    options = {**RUN, "cluster": client, "cache": cache}
     with (
-        killing(shared, (1, 30), directory=tmp_path, times=3),
+        killing(client, (1, 30), directory=tmp_path, times=3),
         pytest.raises(
             ChainError, match=r"chain 1 failed on tcp://\S+: its worker died, 3 times.* [GM]iB of "
         ) as failed,
@@ -121,8 +113,9 @@ def test_chain_that_kills_its_workers_costs_the_others_nothing(
         cp.sample(models.changepoint(), **options)
     assert any("are kept in the cache" in note for note in failed.value.__notes__)
     # what is returned without it is kept, too, and so is what came in of it
+    pool.fill(4)
     with (
-        killing(shared, (1, 90), directory=tmp_path, times=3),
+        killing(client, (1, 90), directory=tmp_path, times=3),
         pytest.warns() as told,
     ):
         two = to_tree(cp.sample(models.changepoint(), keep_chains=True, **options))
@@ -163,14 +156,14 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> list[Table]:
 
 @pytest.mark.filterwarnings("ignore:.*numba.*:UserWarning")
 def test_chain_of_nutpie_begins_again_and_nothing_is_counted_twice(
-    shared: Client, tables: list[Table]
+    pool: Pool, tables: list[Table]
 ) -> None:
     pytest.importorskip("nutpie")
     options = {**SHORT, "nuts_sampler": "nutpie", "draws": 5000, "tune": 200, "chains": 2}
-    shared.wait_for_workers(2, timeout=PATIENCE_S)
-    expected = on_cluster(wide(), shared, **options)
+    client = pool.fill(2)
+    expected = on_cluster(wide(), client, **options)
     tables.clear()
-    processes, killed = pids(shared), []
+    processes, killed = pids(client), []
 
     def kill() -> None:
         def drawing() -> Any:
@@ -181,7 +174,7 @@ def test_chain_of_nutpie_begins_again_and_nothing_is_counted_twice(
         os.kill(processes[killed[0].worker], signal.SIGKILL)
 
     with meanwhile(kill):
-        ours = on_cluster(wide(), shared, **options)
+        ours = on_cluster(wide(), client, **options)
     assert_same_result(ours, expected)
     chain = killed[0].chain
     assert tables[-1].rows[chain].state == "finished (begun again)"

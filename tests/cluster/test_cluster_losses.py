@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,20 @@ from cloudposterior.events import TOPIC, Event, TaskBegun, WorkerLost, to_messag
 from cloudposterior.progress.feed import events_of
 from cloudposterior.progress.table import RunTable
 
-from .conftest import PATIENCE_S, Commands, started, until
-from .faults import Fault, Notes, Scripted, expected, extra_draws, marks, meanwhile, pids
+from .conftest import PATIENCE_S, Commands, until
+from .faults import (
+    PATHS,
+    Fault,
+    Notes,
+    Pool,
+    Scripted,
+    expected,
+    extra_draws,
+    marks,
+    meanwhile,
+    pids,
+    pool_of_workers,
+)
 from .stubs import run_of
 
 pytestmark = pytest.mark.deaths
@@ -55,32 +66,10 @@ def cluster_of(workers: int, **options: Any) -> Iterator[Client]:
         yield client
 
 
-# whoever starts workers by a command has the stubs there, too
-PATHS = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Workers without nannies, which do not always come back from what happens here."""
-
-    client: Client
-    commands: Commands
-
-    def fill(self, workers: int) -> Client:
-        """Have so many workers; give the client."""
-        self.commands.running[:] = [of for of in self.commands.running if of.poll() is None]
-        for _ in range(workers - len(self.commands.running) + 1):
-            self.commands.worker(self.client.scheduler.address, **PATHS)
-        self.client.wait_for_workers(workers, timeout=PATIENCE_S)
-        return self.client
-
-
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with started(tmp_path_factory.mktemp("pool")) as commands:
-        address = commands.scheduler(**PATHS)
-        with Client(address, set_as_default=False) as client:
-            yield Pool(client, commands)
+    with pool_of_workers(tmp_path_factory.mktemp("pool")) as pool:
+        yield pool
 
 
 @pytest.fixture
