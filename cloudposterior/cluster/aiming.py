@@ -72,6 +72,11 @@ class Aiming:
         """How many draws each chain has at the end."""
         return self._aim.most
 
+    @property
+    def has_all(self) -> bool:
+        """Whether all chains have handed over the draws with which it was reached."""
+        return bool(self._join.handed_over() >= self._aim.draws)
+
     def look(self) -> bool:
         """Look, if that is due, and say whether it is reached."""
         join = self._join

@@ -81,7 +81,7 @@ class Drawing:
     @property
     def near(self) -> bool:
         """Whether the run has ended before its last draw because it was good enough."""
-        return self._aim.reached
+        return bool(self.reached)
 
     def draw(self, keep: Callable[[], None], *, go_on: bool) -> dict[tuple[int, ...], Exception]:
         """Draw the chains, and show how that goes.
@@ -112,12 +112,18 @@ class Drawing:
             looking.look()
             self._absence.look()
             keep()
-            return self._aim.look() or self._is_stopped()
+            return self._is_near() or self._is_stopped()
 
         # as PyMC does when it is interrupted: what was drawn is the result
         try:
             self.drive.draw(
-                prepared.missing, take, watch=watch, go_on=go_on, states=prepared.states
+                prepared.missing,
+                take,
+                watch=watch,
+                # a slow chain that is left out would make the result another
+                patient=lambda: self._aim.reached,
+                go_on=go_on,
+                states=prepared.states,
             )
         except KeyboardInterrupt:
             view.stop()
@@ -126,9 +132,13 @@ class Drawing:
         # an interrupt by now is one too many, and would cost the draws
         with suppress(KeyboardInterrupt):
             looking.look(last=True)
-            self._aim.look()
+            self._is_near()
         self._tell_of_target()
         return self.drive.failed
+
+    def _is_near(self) -> bool:
+        """Look whether the run is good enough: all of its chains, since none is left out."""
+        return self._aim.reached or (not self.drive.failed and self._aim.look())
 
     def _is_stopped(self) -> bool:
         view = self._view
@@ -143,7 +153,7 @@ class Drawing:
         aim = self._aim
         if not isinstance(aim, Aiming):
             return
-        if aim.reached:
+        if aim.reached and aim.has_all:
             self.reached = aim.cut()
         elif not self._call.quiet:
             _log.warning("until=%s was not reached within draws=%s", aim.target, aim.most)

@@ -10,6 +10,7 @@ the last state that the client has: Dask alone would draw them again from their 
 
 from __future__ import annotations
 
+import math
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Mapping
@@ -104,6 +105,7 @@ class Drive:
         self._losses = Losses()
         # how often Dask gave tasks up since the last draw that came in, and may do so
         self._given_up, self._most_given_up = 0, MOST_DEATHS_COMPILING if hears else 0
+        self._look = look
         self._gathering = Gathering(client, look)
         self._completed: Any = None
         first = parse_timedelta(cluster_setting("first-segment"))
@@ -138,6 +140,7 @@ class Drive:
         take: _Take,
         *,
         watch: Callable[[], bool] = lambda: False,
+        patient: Callable[[], bool] = lambda: False,
         go_on: bool = False,
         states: Mapping[int, State] | None = None,
     ) -> dict[_Chains, Exception]:
@@ -151,6 +154,9 @@ class Drive:
             Called with each segment and the state at its end, chain by chain in order.
         watch : callable
             Called some ten times a second; once it says True the chains end with the next draw.
+        patient : callable
+            Asked then: whether all of them are waited for, or only those that hand over what they
+            drew within the setting ``cloudposterior.cluster.stop-timeout``.
         go_on : bool
             Whether the other chains go on when one fails.
         states : mapping of int to State, optional
@@ -172,7 +178,7 @@ class Drive:
             if self._drawn_to_the_end(take, watch, go_on):
                 self._check_ended()
             else:
-                self._stop(take)
+                self._stop(take, patient=patient())
         except KeyboardInterrupt:
             self._stop(take)
             raise
@@ -241,6 +247,8 @@ class Drive:
             seconds,
             # one that has to compile first may be lost before it has drawn anything
             workers=[line.bound] if line.bound and not line.pending else None,
+            # one that Dask has paused takes no tasks
+            allow_other_workers=bool(line.bound and not line.pending),
             key=key,
             priority=line.priority,
             pure=False,
@@ -396,7 +404,7 @@ class Drive:
         if left:
             raise lost(", ".join(words(line.chains) for line in left))
 
-    def _stop(self, take: _Take) -> None:
+    def _stop(self, take: _Take, *, patient: bool = False) -> None:
         """End the segments that are being drawn, and take in what they drew."""
         # a chain that still compiles has nothing to hand over
         running = [
@@ -410,7 +418,7 @@ class Drive:
         seconds = float(parse_timedelta(cluster_setting("stop-timeout")))
         try:
             self._tell_to_stop(seconds)
-            self._wait(running, seconds)
+            self._wait(running, math.inf if patient else seconds)
         except (TimeoutError, OSError, CancelledError) as error:
             tell(ClusterWarning, f"not all chains handed over what they drew last: {error!r}")
         self._take([(f, "finished") for f in running if f.status == "finished"], take)
@@ -439,6 +447,8 @@ class Drive:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"after {seconds:g} s")
             _batch(completed, wait=True)
+            if math.isinf(seconds):
+                self._look()
             for loss, _ in self._losses.each():
                 for line in self._lines:
                     if line.is_hit(loss):

@@ -67,7 +67,10 @@ def find_earlier(
         sizes = {_size_of(entry.record.manifest): entry for entry in shorter}
         more_chains = chains_go_on(call.model, **_asked(call, resolved))
         fitting = [size for size in sizes if more_chains or size[0] == call.chains]
-        return _read(cache, sizes[max(fitting, key=_amount)]) if fitting else None
+        # not every entry says how it ended
+        largest_first = sorted(fitting, key=_amount, reverse=True)
+        read = (_read(cache, sizes[size]) for size in largest_first)
+        return next((earlier for earlier in read if earlier is not None), None)
     except Exception as error:  # noqa: BLE001  (whatever it is, all of it is drawn, and that is said)
         tell(CacheWarning, f"no earlier run was gone on from: {type(error).__name__}: {error}")
         return None

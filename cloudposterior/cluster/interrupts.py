@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["keep_interrupts"]
 
-_kept: WeakSet[Client] = WeakSet()
+_warned: WeakSet[Client] = WeakSet()
 
 
 def keep_interrupts(client: Client) -> None:
@@ -28,12 +28,11 @@ def keep_interrupts(client: Client) -> None:
     client : distributed.Client
         A connected, synchronous client.
     """
-    if client in _kept:
-        return
-    # it brings in distributed
+    # for each run: a client may have other workers by now, of a scheduler that was started anew
     plugin = importlib.import_module("cloudposterior.cluster.plugin")
     try:
         client.register_plugin(plugin.KeepInterrupts.of_this_process())
     except Exception as error:  # noqa: BLE001  (a worker may leave, or raise anything)
-        tell(ClusterWarning, f"Ctrl-C may end workers instead of chains: {error!r}")
-    _kept.add(client)
+        if client not in _warned:
+            tell(ClusterWarning, f"Ctrl-C may end workers instead of chains: {error!r}")
+        _warned.add(client)

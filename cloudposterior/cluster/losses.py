@@ -6,7 +6,7 @@ import importlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 from cloudposterior.errors import ClusterWarning, tell
 from cloudposterior.events import TaskBegun, WorkerLost
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Losses", "tell_losses"]
 
-_told: WeakKeyDictionary[Client, bool] = WeakKeyDictionary()
+_warned: WeakSet[Client] = WeakSet()
 
 
 def tell_losses(client: Client) -> bool:
@@ -32,21 +32,20 @@ def tell_losses(client: Client) -> bool:
     bool
         Whether it does so; if it cannot, that was said once.
     """
-    if client not in _told:
-        # it brings in distributed
-        plugin = importlib.import_module("cloudposterior.cluster.plugin")
-        try:
-            client.register_plugin(plugin.TellLosses())
-        except Exception as error:  # noqa: BLE001  (what a scheduler lacks may raise anything)
-            _told[client] = False
+    # for each run: a client may have another scheduler by now, at the same address
+    plugin = importlib.import_module("cloudposterior.cluster.plugin")
+    try:
+        client.register_plugin(plugin.TellLosses())
+    except Exception as error:  # noqa: BLE001  (what a scheduler lacks may raise anything)
+        if client not in _warned:
             tell(
                 ClusterWarning,
                 f"the scheduler cannot tell which chains a lost worker had ({error!r}): such "
                 "chains are drawn again from their start",
             )
-        else:
-            _told[client] = True
-    return _told[client]
+        _warned.add(client)
+        return False
+    return True
 
 
 class Losses:

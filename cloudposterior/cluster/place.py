@@ -110,6 +110,8 @@ class RunOnCluster:
     client: Client
     view: RunView
     _ends: dict[int, State] = field(default_factory=dict)
+    # of a run that a worker drove
+    _told: list[DataTree] = field(default_factory=list)
 
     def phase(self, name: str, detail: str = "") -> None:
         """Show what is being done beside the sampling."""
@@ -208,6 +210,8 @@ class RunOnCluster:
 
     def states(self) -> DataTree | None:
         """Give where the chains ended; None where a longer run could not go on from there."""
+        if self._told:
+            return self._told[0]
         return tree_of_states(self._ends) if self._ends else None
 
     def _joined(self, submitted: SubmittedRun) -> tuple[Any, Any]:
@@ -221,6 +225,8 @@ class RunOnCluster:
 
         answer = submitted.watched(watch)
         say(answer.said, quiet=self.call.quiet)
+        if answer.states is not None:
+            self._told.append(answer.states)
         # a number, or JSON
         seed = json.loads(str(answer.result.attrs["cloudposterior_random_seed"]))
         return answer.result, seed

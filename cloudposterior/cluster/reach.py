@@ -73,15 +73,25 @@ def reachable(cache: Cache | None, client: Client) -> Cache | None:
 
 
 def _is_seen(root: Path, client: Client) -> bool:
-    """Tell whether all workers see a directory of this machine, by a file in it."""
+    """Tell whether all workers write to a directory of this machine, beside a file in it."""
     probe = root / f".cloudposterior-reach-{uuid.uuid4().hex}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe.touch()
         try:
-            seen = client.run(os.path.exists, str(probe), on_error="return")
+            seen = client.run(_writes_beside, str(probe), on_error="return")
         finally:
             probe.unlink()
     except OSError:
         return False
     return bool(seen) and all(one is True for one in seen.values())
+
+
+def _writes_beside(probe: str) -> bool:
+    """Tell, on a worker, whether a file is seen there and others can be written beside it."""
+    own = f"{probe}-{uuid.uuid4().hex}"
+    if not os.path.exists(probe):
+        return False
+    Path(own).touch()
+    os.unlink(own)
+    return True

@@ -141,8 +141,10 @@ class SubmittedRun:
             except TimeoutError:
                 raise
             except Exception:
-                # what was drawn stays, for whoever submits the same again
-                self._leave(keeping.RUN)
+                # what was drawn stays, for whoever submits the same again; and where only the way
+                # here broke, so does the result
+                if self._future is not None and self._future.status == "error":
+                    self._leave(keeping.RUN)
                 raise
             self._keep(answer)
             self._result = answer.result
@@ -156,19 +158,23 @@ class SubmittedRun:
 
     async def _awaited(self) -> Any:
         # no thread that waits: who gives up waiting would have to wait for it
-        while not self.done():
-            await asyncio.sleep(_LOOK_UP_S)
-        return await asyncio.to_thread(self.result)
+        while True:
+            while not self.done():
+                await asyncio.sleep(_LOOK_UP_S)
+            # it may have been let go of on the way
+            if self._future is None or (await asyncio.to_thread(self._current)).done():
+                return await asyncio.to_thread(self.result)
 
     def _answer(self, timeout: float | None) -> _Answer:
         from distributed.scheduler import KilledWorker
 
-        client, future = self._here()
+        client, _ = self._here()
         deadline = None if timeout is None else time.monotonic() + timeout
         for _ in range(_MOST_TRIES):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                if future.exception(timeout=left) is None:
+                future = self._current()
+                if future.exception(timeout=left) is None and not future.cancelled():
                     # past the scheduler, which would hold it all
                     answer: _Answer = client.gather(future, direct=reaches_workers(client))
                     return answer
@@ -181,14 +187,37 @@ class SubmittedRun:
                     f"run {self.id} has not ended within {timeout:g} s; it goes on, and "
                     "result() may be called again"
                 ) from None
-            except _CANCELLED as error:
-                raise ClusterError(
-                    f"run {self.id} is not there any more: it was cancelled, or its scheduler was "
-                    "restarted or closed"
-                ) from error
+            except _CANCELLED:
+                # looked for once more
+                continue
         raise ClusterError(
             f"the workers that drive run {self.id} die again and again: look into their logs"
         )
+
+    def _current(self) -> Future:
+        """Give the task of the run.
+
+        Dask has a client let go of all its tasks when its way to the scheduler breaks; the run does
+        not need it, and is found again by its name.
+
+        Raises
+        ------
+        ClusterError
+            If it is not there any more.
+        """
+        client, future = self._here()
+        if not future.cancelled():
+            return future
+        while client.status == "connecting":
+            threading.Event().wait(_LOOK_UP_S)
+        again = keeping.kept(client, self.id, keeping.RUN) if client.status == "running" else None
+        if again is None:
+            raise ClusterError(
+                f"run {self.id} is not there any more: it was cancelled, or its scheduler was "
+                "restarted or closed"
+            )
+        self._future = again
+        return again
 
     def _here(self) -> tuple[Client, Future]:
         if self._client is None or self._future is None or self._client.status != "running":
@@ -248,10 +277,9 @@ class SubmittedRun:
         watch : callable
             Called meanwhile; says True to stop the run.
         """
-        _, future = self._here()
         asked = False
         try:
-            while not future.done():
+            while not (future := self._current()).done():
                 if watch() and not asked:
                     self.stop()
                     asked = True

@@ -5,7 +5,7 @@ Whether they belong together is for `more` to say; here it is checked that they 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from xarray import DataTree
 from cloudposterior.samplers.protocol import Segment
 from cloudposterior.samplers.pymc_chains import Plan
 
-__all__ = ["ATTRIBUTES_OF_A_RUN", "joined_tree", "later_segment"]
+__all__ = ["ATTRIBUTES_OF_A_RUN", "chains_of", "joined_tree", "later_segment"]
 
 ATTRIBUTES_OF_A_RUN = ("created_at", "sampling_time")
 """Attributes in which a joined result differs from that of one run.
@@ -126,6 +126,29 @@ def _add_times(groups: Mapping[str, xr.Dataset], first: DataTree, later: DataTre
     for dataset in groups.values():
         if "sampling_time" in dataset.attrs:
             dataset.attrs["sampling_time"] = sum(known)
+
+
+def chains_of(tree: DataTree, chains: Sequence[int]) -> DataTree:
+    """Give some chains of a result, by their places.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        The result.
+    chains : sequence of int
+        Which; all of them give the result as it is.
+    """
+    if list(chains) == list(range(tree["posterior"].sizes["chain"])):
+        return tree
+    groups = {name: child.to_dataset() for name, child in tree.children.items()}
+    some = DataTree.from_dict(
+        {
+            name: of.isel(chain=list(chains)) if "chain" in of.dims else of
+            for name, of in groups.items()
+        }
+    )
+    some.attrs = dict(tree.attrs)
+    return some
 
 
 def later_segment(segment: Segment, plan: Plan, before: int) -> Segment:

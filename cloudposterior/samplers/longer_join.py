@@ -17,7 +17,7 @@ from xarray import DataTree
 from cloudposterior.events import ChainReport
 from cloudposterior.posterior import from_tree, to_tree
 from cloudposterior.samplers.drawn import Drawn
-from cloudposterior.samplers.longer import joined_tree, later_segment
+from cloudposterior.samplers.longer import chains_of, joined_tree, later_segment
 from cloudposterior.samplers.protocol import Segment, State
 from cloudposterior.samplers.pymc_chains import Plan
 from cloudposterior.samplers.pymc_join import PyMCJoin
@@ -167,8 +167,8 @@ class LongerJoin:
     def finish(self, elapsed_s: float, *, without: Collection[int] = ()) -> Any:
         """Give what `pymc.sample` returns.
 
-        A chain that is not to its end, in a run that was stopped, is cut to the shortest; chains
-        that the earlier run did not have are left out unless all of them are whole.
+        Of a run that was stopped, chains that go on are cut to the shortest; chains that the
+        earlier run did not have are left out unless they are whole.
 
         Parameters
         ----------
@@ -178,13 +178,20 @@ class LongerJoin:
             Chains that failed.
         """
         tree = self._earlier.tree
-        shortest = min(self._later.drawn(chain) for chain in range(self._old))
-        if shortest:
-            self._later.cut(shortest)
-            tree = joined_tree(tree, to_tree(self._later.finish(elapsed_s)), along="draw")
+        if self._more:
+            going_on = [chain for chain in range(self._old) if chain not in without]
+            tree = chains_of(tree, going_on)
+            shortest = min(self._later.drawn(chain) for chain in going_on)
+            if shortest:
+                # for the result alone: all that came in is kept for the next run
+                with self._later.cut_to(shortest):
+                    later = to_tree(self._later.finish(elapsed_s, without=without))
+                tree = joined_tree(tree, later, along="draw")
         new = range(self._old, int(self._call["chains"]))
-        if new and shortest == self._more and all(self.is_whole(chain) for chain in new):
-            tree = joined_tree(tree, to_tree(self._others.finish(elapsed_s)), along="chain")
+        lacking = [chain - self._old for chain in new if not self.is_whole(chain)]
+        if len(lacking) < len(new):
+            others = to_tree(self._others.finish(elapsed_s, without=lacking))
+            tree = joined_tree(tree, others, along="chain")
         result = from_tree(tree)
         if self._call["compute_convergence_checks"]:
             found = run_convergence_checks(result, self._model)

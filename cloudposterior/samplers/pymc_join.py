@@ -6,7 +6,8 @@ them a second time, so it is shown a few draws of each chain, and the arrays tak
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,6 +146,10 @@ class PyMCJoin:
         """Count the draws, without tuning, that all chains have."""
         return 0 if self._plan is None else max(0, min(self._drawn) - self._plan.tune)
 
+    def handed_over(self) -> int:
+        """Count the draws, without tuning, that all chains have handed over."""
+        return self.shortest()
+
     def values(self, names: Sequence[str], draws: int) -> dict[str, np.ndarray]:
         """Give the first draws after tuning, ``(chain, draw, *shape)`` by variable."""
         held = slice(self._plan.tune, self._plan.tune + draws)
@@ -156,6 +161,17 @@ class PyMCJoin:
         for trace in self._traces:
             chain = trace.chain
             trace.draw_idx = self._drawn[chain] = min(self._drawn[chain], length)
+
+    @contextmanager
+    def cut_to(self, draws: int) -> Iterator[None]:
+        """Leave out what came in of each chain after so many draws, for as long as this lasts."""
+        drawn = list(self._drawn)
+        self.cut(draws)
+        try:
+            yield
+        finally:
+            for trace in self._traces:
+                trace.draw_idx = self._drawn[trace.chain] = drawn[trace.chain]
 
     def so_far(self) -> Drawn | None:
         """Give the draws that have come in; None where they went into a trace of the user's."""
@@ -222,12 +238,13 @@ class PyMCJoin:
         chain : int
             The number of the chain.
         tree : xarray.DataTree
-            The draws; they follow on those that are here.
+            The draws; they follow on those that are here, or overlap them, as those do that another
+            client of the same run has kept.
 
         Returns
         -------
         State or None
-            Where the chain goes on from; None where it is whole.
+            Where the chain goes on from; None where it is whole, or is further by now.
 
         Raises
         ------
@@ -236,12 +253,14 @@ class PyMCJoin:
         """
         draws = int(self._call["draws"])
         segments = segments_of(tree, chain, draws)
-        if segments[0].first != self._drawn[chain]:
+        if segments[0].first > self._drawn[chain]:
             raise ValueError(f"these draws of chain {chain} do not follow on those before")
         last, total = segments[-1].first + segments[-1].draws, segments[0].plan.tune + draws
         state = state_after(tree, chain, last, total)
         if state is None and last < total:
             raise ValueError(f"nothing says how chain {chain} goes on")
+        if last <= self._drawn[chain]:
+            return None
         for segment in segments:
             self.add(segment, state if segment is segments[-1] else None)
         return state if last < total else None

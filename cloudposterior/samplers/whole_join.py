@@ -123,6 +123,12 @@ class WholeJoin:
         known = self.seen()
         return min(known.get(chain, 0) for chain in range(self._chains))
 
+    def handed_over(self) -> int:
+        """Count the draws, without tuning, that all chains have handed over."""
+        whole = dict.fromkeys(self._arrived, int(self._call["draws"]))
+        held = {**{chain: _draws(tree) for chain, tree in self._cut_short.items()}, **whole}
+        return min(held.get(chain, 0) for chain in range(self._chains))
+
     def values(self, names: Sequence[str], draws: int) -> dict[str, np.ndarray]:
         """Give the first draws after tuning, ``(chain, draw, *shape)`` by variable."""
         return {
@@ -256,7 +262,7 @@ class WholeJoin:
                 trees[chain] = _one_chain(whole, place)
         by_length = sorted(trees, key=lambda chain: _draws(trees[chain]), reverse=True)
         lengths = [_draws(trees[chain]) for chain in by_length]
-        if not lengths[0]:
+        if not lengths or not lengths[0]:
             raise ValueError("Not enough samples to build a trace.")
         if self._length is not None:
             return _concatenated({chain: trees[chain] for chain in sorted(trees)}, self._length)

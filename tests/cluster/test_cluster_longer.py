@@ -14,6 +14,7 @@ import pytest
 from distributed import Client
 
 import cloudposterior as cp
+from cloudposterior.cluster.drive import Drive
 from cloudposterior.posterior import to_tree
 from cloudposterior.samplers.longer_join import LongerJoin
 from cloudposterior.samplers.pymc_join import PyMCJoin
@@ -206,18 +207,55 @@ def interrupt_after(segments: int, monkeypatch: pytest.MonkeyPatch, error: BaseE
     monkeypatch.setattr(LongerJoin, "add", adding)
 
 
-def test_longer_run_that_is_stopped_gives_equal_chains(
-    two_workers: Client, monkeypatch: pytest.MonkeyPatch
+def test_longer_run_that_is_stopped_gives_equal_chains_and_keeps_all(
+    two_workers: Client, drawn: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = sampler(two_workers, cp.MemoryCache(), models.normal)
     sample()
-    interrupt_after(4, monkeypatch, KeyboardInterrupt())
+    counted(drawn)
+    with monkeypatch.context() as patched:
+        interrupt_after(4, patched, KeyboardInterrupt())
+        with pytest.warns(cp.CacheWarning, match="sampling was interrupted"):
+            short = to_tree(sample(draws=5000))["posterior"]
+    came_in = {chain: first + draws for chain, (first, draws) in counted(drawn).items()}
+    assert len(set(came_in.values())) == 2
+    interrupt_after(2, monkeypatch, KeyboardInterrupt())
     with pytest.warns(cp.CacheWarning, match="sampling was interrupted"):
-        short = to_tree(sample(draws=5000))["posterior"]
+        sample(draws=5000)
+    # the longer chain lost nothing to the shorter one
+    for chain, (first, _) in counted(drawn).items():
+        assert first == came_in[chain]
     assert short.sizes["chain"] == 2
     assert 20 <= short.sizes["draw"] < 5000
     whole = to_tree(plain(models.normal(), **{**RUN, "draws": short.sizes["draw"]}))["posterior"]
     assert np.array_equal(short["small::mu"], whole["small::mu"])
+
+
+@pytest.mark.parametrize("more", [{"draws": 45}, {"chains": 4}], ids=["draws", "chains"])
+def test_longer_run_without_a_chain_that_failed_has_the_others_whole(
+    two_workers: Client, more: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = sampler(two_workers, cp.MemoryCache(), models.normal)
+    sample()
+    last = more.get("chains", 2) - 1
+    draw = Drive.draw
+
+    def failing(self: Any, groups: Any, take: Any, **options: Any) -> Any:
+        def taking(segment: Any, state: Any) -> None:
+            if segment.chain != last:
+                take(segment, state)
+
+        draw(self, groups, taking, **options)
+        self._lines[-1].error = cp.ChainError((last,), "here", "scripted")
+        return self.failed
+
+    monkeypatch.setattr(Drive, "draw", failing)
+    with pytest.warns() as told:
+        got = to_tree(sample(keep_chains=True, **more))["posterior"]
+    assert any("the other chains are returned" in str(one.message) for one in told)
+    whole = to_tree(plain(models.normal(), **{**RUN, **more}))["posterior"]
+    assert got.sizes["chain"] == last
+    assert np.array_equal(got["small::mu"], whole["small::mu"][:last])
 
 
 def test_longer_run_that_fails_loses_no_draw(

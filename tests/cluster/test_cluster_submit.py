@@ -374,6 +374,55 @@ def test_all_who_ask_without_a_seed_get_the_same_draws(
         (entry,) = cache.entries()
         assert entry.record.random_seed == third.attrs["cloudposterior_random_seed"]
     assert len({cache.entries()[0].record.token for cache in caches}) == 1
+    # and knows where its chains ended, for a longer run
+    for cache in caches:
+        before = len(script.drawn())
+        cp.sample(
+            models.normal(), cluster=cluster, cache=cache, **{**SHORT, **unseeded, "draws": 13}
+        )
+        assert len(script.drawn()) == before + 2
+        cache.clear()
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["under way", "ended"])
+def test_connection_that_breaks_and_comes_back_loses_no_run(
+    cluster: Client, script: Script, ended: bool
+) -> None:
+    """As that of a laptop that was closed: Dask lets go of all tasks of its client."""
+    script.hold(15)
+    with Client(cluster.scheduler.address, set_as_default=False) as client:
+        run = submit(client, cache=False)
+        until(lambda: script.reached(15))
+        if ended:
+            script.go_on()
+            until(run.done)
+        task = run._future
+        assert task is not None
+        client.loop.add_callback(client.scheduler_comm.comm.abort)
+        until(task.cancelled)
+        script.go_on()
+        assert_same(run.result(), plain(models.normal()))
+        until(lambda: not keeping.runs_kept(cluster))
+
+
+def test_connection_that_breaks_while_somebody_waits_loses_no_run(
+    cluster: Client, script: Script
+) -> None:
+    script.hold(15)
+    with (
+        Client(cluster.scheduler.address, set_as_default=False) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        run = submit(client, cache=False)
+        waiting = pool.submit(run.result)
+        until(lambda: script.reached(15))
+        task = run._future
+        assert task is not None
+        client.loop.add_callback(client.scheduler_comm.comm.abort)
+        until(task.cancelled)
+        until(lambda: run._future is not task)
+        script.go_on()
+        assert_same(waiting.result(PATIENCE_S), plain(models.normal()))
 
 
 def test_stop_of_one_who_has_joined_stops_the_run(cluster: Client) -> None:

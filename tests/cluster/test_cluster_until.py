@@ -14,6 +14,7 @@ import xarray as xr
 from distributed import Client
 
 import cloudposterior as cp
+from cloudposterior.cluster.drive import Drive
 from cloudposterior.operations.until import Aim, Target
 from cloudposterior.posterior import to_tree
 from cloudposterior.samplers.peeking import Window
@@ -131,7 +132,9 @@ def test_target_has_a_key_of_its_own(two_workers: Client) -> None:
 @pytest.mark.slow
 def test_nutpie_is_looked_at_while_it_draws(two_workers: Client) -> None:
     options = {"nuts_sampler": "nutpie", "draws": 400_000, "tune": 300}
-    result = sample(two_workers, until=True, **options)
+    # none is left out, however little time draws have to come in when a run is stopped
+    with dask.config.set({"cloudposterior.cluster.stop-timeout": "1ms"}):
+        result = sample(two_workers, until=True, **options)
     draws = posterior(result)
     assert draws.sizes["chain"] == 3
     assert draws.sizes["draw"] < 100_000
@@ -142,6 +145,20 @@ def test_nutpie_is_looked_at_while_it_draws(two_workers: Client) -> None:
     whole = posterior(sample(two_workers, **{**options, "draws": draws.sizes["draw"]}))
     for name, values in draws.data_vars.items():
         assert np.array_equal(values, whole[name]), name
+
+
+def test_target_is_nothing_without_a_chain(
+    two_workers: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is returned was not looked at alone."""
+    failed = {(1,): cp.ChainError((1,), "here", "scripted")}
+    monkeypatch.setattr(Drive, "failed", property(lambda self: failed))
+    with pytest.warns() as told:
+        result = sample(two_workers, until={"r_hat": 50.0}, keep_chains=True, draws=300)
+    assert any("scripted" in str(one.message) for one in told)
+    assert dict(posterior(result).sizes)["chain"] == 2
+    assert posterior(result).sizes["draw"] == 300
+    assert "cloudposterior_until" not in result.attrs
 
 
 def test_nutpie_has_no_part_in_a_chain_that_nobody_draws() -> None:

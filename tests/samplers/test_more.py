@@ -457,3 +457,32 @@ def test_joined_result_says_how_long_both_parts_took() -> None:
         assert got == {k: v for k, v in group.attrs.items() if k not in ATTRIBUTES_OF_A_RUN}
     # neither part is another by now
     assert first["posterior"].attrs["sampling_time"] == 1.5
+
+
+def test_parts_of_two_clients_of_one_run_fit_together() -> None:
+    """Each keeps what it has when it looks, under the same names."""
+    chains = Chains(normal(), chains=1)
+    joins = [PyMCJoin(chains.call.model, chains.call.arguments) for _ in range(3)]
+    state, parts = chains.start(0), {}
+    for until in (8, 12, 20, 25):
+        state, segment = chains.advance(state, until - state.drawn)
+        for join in joins[:2]:
+            join.add(segment, state)
+        parts[until] = [join.part(0, 0) for join in joins[:2]]
+    (one, _), (_, other) = parts[12], (None, joins[1].part(0, 8))
+    assert one is not None and other is not None
+    together = joins[2]
+    reached = together.add_part(0, one)
+    assert reached is not None and together.drawn(0) == reached.drawn == 12
+    assert together.add_part(0, one) is None
+    reached = together.add_part(0, other)
+    assert reached is not None and together.drawn(0) == reached.drawn == 25
+    values, expected = together.part(0, 0), joins[0].part(0, 0)
+    assert values is not None and expected is not None
+    for group in expected.children:
+        for name, array in expected[group].data_vars.items():
+            assert np.array_equal(values[group][name], array, equal_nan=True), name
+    late = joins[0].part(0, 20)
+    assert late is not None
+    with pytest.raises(ValueError, match="do not follow on"):
+        PyMCJoin(chains.call.model, chains.call.arguments).add_part(0, late)
