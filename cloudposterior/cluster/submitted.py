@@ -208,9 +208,7 @@ class SubmittedRun:
         client, future = self._here()
         if not future.cancelled():
             return future
-        while client.status == "connecting":
-            threading.Event().wait(_LOOK_UP_S)
-        again = keeping.kept(client, self.id, keeping.RUN) if client.status == "running" else None
+        again = keeping.kept(client, self.id, keeping.RUN)
         if again is None:
             raise ClusterError(
                 f"run {self.id} is not there any more: it was cancelled, or its scheduler was "
@@ -220,6 +218,8 @@ class SubmittedRun:
         return again
 
     def _here(self) -> tuple[Client, Future]:
+        while self._client is not None and self._client.status == "connecting":
+            threading.Event().wait(_LOOK_UP_S)
         if self._client is None or self._future is None or self._client.status != "running":
             raise ClusterError(
                 f"run {self.id} was left, or cancelled, or its cluster was closed: "

@@ -166,11 +166,14 @@ class PyMCJoin:
     def cut_to(self, draws: int) -> Iterator[None]:
         """Leave out what came in of each chain after so many draws, for as long as this lasts."""
         drawn = list(self._drawn)
+        held = [(trace, trace.samples, trace._stats) for trace in self._traces]
         self.cut(draws)
         try:
             yield
         finally:
-            for trace in self._traces:
+            # one that is closed lets go of what it does not count
+            for trace, samples, stats in held:
+                trace.samples, trace._stats = samples, stats
                 trace.draw_idx = self._drawn[trace.chain] = drawn[trace.chain]
 
     def so_far(self) -> Drawn | None:
