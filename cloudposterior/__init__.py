@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         TokenWarning,
     )
     from cloudposterior.explanation import Explanation
+    from cloudposterior.many import map  # noqa: A004  (what it does to models)
     from cloudposterior.submission import attach, submit
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "cluster_options",
     "coiled_cluster",
     "explain",
+    "map",
     "runs",
     "sample",
     "submit",
@@ -87,6 +89,7 @@ _HOMES = {
     "ClusterOptions": "cluster.sizing",
     "cluster_options": "cluster.sizing",
     "SubmittedRun": "cluster.submitted",
+    "map": "many",
     "attach": "submission",
     "submit": "submission",
     "Explanation": "explanation",

@@ -37,6 +37,7 @@ def test_exports_are_these() -> None:
         "cluster_options",
         "coiled_cluster",
         "explain",
+        "map",
         "runs",
         "sample",
         "submit",

@@ -16,7 +16,7 @@ LAYERS = (
     {"identity", "samplers", "posterior", "shipping"},
     {"operations", "cache", "progress"},
     {"explanation", "run", "blocks", "cluster"},
-    {"api", "submission", "demo", "cli"},
+    {"api", "submission", "many", "demo", "cli"},
 )
 WITHIN_A_LAYER = {
     ("samplers", "identity.walk"),
@@ -27,6 +27,8 @@ WITHIN_A_LAYER = {
     ("run", "explanation"),
     ("cluster", "run"),
     ("submission", "api"),
+    ("many", "api"),
+    ("many", "submission"),
     ("demo", "api"),
     ("cli", "api"),
     ("cli", "demo"),

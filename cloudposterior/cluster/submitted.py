@@ -10,8 +10,8 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from xarray import DataTree
@@ -28,7 +28,15 @@ from cloudposterior.samplers.surroundings import Said, say
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["SubmittedRun", "find_run", "find_run_under_way", "id_of", "open_ways", "send_run"]
+__all__ = [
+    "SubmittedRun",
+    "find_run",
+    "find_run_under_way",
+    "id_of",
+    "open_ways",
+    "send_run",
+    "wait_for_any",
+]
 
 _MOST_TRIES = 20
 _LOOK_UP_S = 0.1
@@ -291,6 +299,24 @@ class SubmittedRun:
                 "same call"
             )
             raise
+
+
+def wait_for_any(runs: Mapping[str, SubmittedRun]) -> list[str]:
+    """Wait a little for runs; give the ids of those that have ended by then.
+
+    Parameters
+    ----------
+    runs : mapping of str to SubmittedRun
+        By id.
+    """
+    from distributed import wait
+
+    futures = [run._future for run in runs.values() if run._future is not None]
+    if futures and len(futures) == len(runs):
+        # one that was cancelled is done
+        with futures[0].client.as_current(), suppress(TimeoutError, *_CANCELLED):
+            wait(futures, timeout=_LOOK_UP_S, return_when="FIRST_COMPLETED")
+    return [run_id for run_id, run in runs.items() if run.done()]
 
 
 def _close_unasked(closing: ExitStack) -> None:

@@ -33,7 +33,7 @@ from cloudposterior.posterior import to_tree
 from . import models
 from .conftest import PATIENCE_S, Commands, until
 from .held import Held, Script
-from .sameness import SHORT, assert_same_result, on_cluster, plain
+from .sameness import SHORT, assert_same, on_cluster, plain
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path", "quick_compiling")
 
@@ -44,19 +44,6 @@ LONG = {**SHORT, "draws": 10_000_000}
 
 def submit(cluster: Any, model: pm.Model | None = None, **options: Any) -> cp.SubmittedRun:
     return cp.submit(model or models.normal(), cluster=cluster, **{**SHORT, **options})
-
-
-def assert_same(ours: Any, theirs: Any) -> None:
-    """Check that two results are the same; PyMC takes the order of statistics from a set."""
-    ours, theirs = (in_one_order(to_tree(one)) for one in (ours, theirs))
-    assert_same_result(ours, theirs)
-
-
-def in_one_order(tree: Any) -> Any:
-    for group in [name for name in tree.children if "stats" in name]:
-        dataset = tree[group].to_dataset()
-        tree[group] = dataset[sorted(map(str, dataset.data_vars))]
-    return tree
 
 
 def mu(result: Any) -> np.ndarray[Any, Any]:
