@@ -7,6 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from dask.base import tokenize
 
 from cloudposterior.cache import Cache
@@ -130,7 +131,9 @@ def prepare(
     if seed is None and earlier is not None:
         packed = recorded = earlier.random_seed
     elif seed is None:
-        chosen = client.submit(tasks.choose_seed, key=f"{name}-seed-{sent}", pure=False)
+        own = int(np.random.SeedSequence().generate_state(1)[0])
+        # of several tasks of one key Dask keeps the first, and makes that again if it is lost
+        chosen = client.submit(tasks.same, own, key=f"{name}-seed-{sent}", pure=False)
         packed = recorded = chosen.result()
     check_workers(client, sampler_packages(resolved.sampler))
     run = _run(call, resolved, packed, tokenize(sent, recorded))

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import cloudpickle
-import numpy as np
 
 from cloudposterior.cluster.stopping import is_stopped
 from cloudposterior.cluster.versions import check_versions
@@ -19,7 +18,7 @@ from cloudposterior.events import TOPIC, ChainReport, Event, Phase, TaskBegun, t
 from cloudposterior.samplers.protocol import Budget, Run, Sampler, Segment, State, Tally
 from cloudposterior.samplers.surroundings import one_thread
 
-__all__ = ["advance", "choose_seed", "join_parts", "same", "start", "with_arguments"]
+__all__ = ["advance", "join_parts", "same", "start", "with_arguments"]
 
 
 def same(value: Any) -> Any:
@@ -35,11 +34,6 @@ def join_parts(*parts: bytes) -> bytes:
 def with_arguments(run: Run, arguments: bytes) -> Run:
     """Put the arguments into a run that came without them."""
     return replace(run, arguments=arguments)
-
-
-def choose_seed() -> int:
-    """Choose the seed of a run that names none, once for all who ask for the same run."""
-    return int(np.random.SeedSequence().generate_state(1)[0])
 
 
 def start(sampler: Sampler, model: bytes, run: Run, chains: tuple[int, ...]) -> State:

@@ -66,3 +66,10 @@ def test_chain_error_travels_with_its_notes() -> None:
     assert str(arrived) == str(error) == "chains 1, 2 failed on tcp://10.0.0.1:1234: ValueError: no"
     assert (arrived.chains, arrived.worker) == ((1, 2), "tcp://10.0.0.1:1234")
     assert arrived.__notes__ == ["where it happened"]
+
+
+def test_seed_is_that_of_whoever_asked_first(two_workers: Client) -> None:
+    with Client(two_workers.scheduler.address, set_as_default=False) as other:
+        first = two_workers.submit(tasks.same, 1, key="seed-of-a-test", pure=False)
+        second = other.submit(tasks.same, 2, key="seed-of-a-test", pure=False)
+        assert first.result() == second.result() == 1
