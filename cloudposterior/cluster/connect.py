@@ -18,7 +18,7 @@ from cloudposterior.errors import ClusterError, ClusterWarning, warn
 if TYPE_CHECKING:
     from distributed import Client, Security
 
-__all__ = ["check_cluster", "open_client"]
+__all__ = ["check_cluster", "open_client", "scheduler_of"]
 
 _ALLOWED = (
     "pass a distributed.Client, a cluster object (LocalCluster, coiled.Cluster, SLURMCluster...), "
@@ -273,3 +273,14 @@ def _close(client: Client) -> None:
         client.close(**({} if client.status == "running" else {"timeout": _GONE_S}))
     except (OSError, TimeoutError) as error:
         warn(ClusterWarning, f"{name} could not be closed ({type(error).__name__}: {error})")
+
+
+def scheduler_of(client: Client) -> str:
+    """Name the scheduler of a client: one that was started anew at its address is another.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected, synchronous client.
+    """
+    return str(client.scheduler_info(n_workers=0).get("id", ""))

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 __all__ = ["Drive"]
 
 _AHEAD = 2
+_TELL_S = 10.0
+"""How long workers may take to hear that they are to stop."""
+
 _LOOK_UP_S = 0.1
 
 _SEGMENT_AFTER_A_LOSS_S = 1.0
@@ -415,10 +418,11 @@ class Drive:
         ]
         if not running:
             return
-        seconds = float(parse_timedelta(cluster_setting("stop-timeout")))
+        setting = float(parse_timedelta(cluster_setting("stop-timeout")))
+        seconds = math.inf if patient else setting
         try:
-            self._tell_to_stop(seconds)
-            self._wait(running, math.inf if patient else seconds)
+            self._tell_to_stop(min(seconds, _TELL_S))
+            self._wait(running, seconds)
         except (TimeoutError, OSError, CancelledError) as error:
             tell(ClusterWarning, f"not all chains handed over what they drew last: {error!r}")
         self._take([(f, "finished") for f in running if f.status == "finished"], take)

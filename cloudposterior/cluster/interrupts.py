@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
+from cloudposterior.cluster.connect import scheduler_of
 from cloudposterior.errors import ClusterWarning, tell
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["keep_interrupts"]
 
-_warned: WeakSet[Client] = WeakSet()
+_kept: WeakKeyDictionary[Client, str] = WeakKeyDictionary()
+"""By client the scheduler whose workers leave Ctrl-C alone."""
 
 
 def keep_interrupts(client: Client) -> None:
@@ -28,11 +30,14 @@ def keep_interrupts(client: Client) -> None:
     client : distributed.Client
         A connected, synchronous client.
     """
-    # for each run: a client may have other workers by now, of a scheduler that was started anew
+    # a client may have other workers by now, of another scheduler at the same address
+    scheduler = scheduler_of(client)
+    if _kept.get(client) == scheduler:
+        return
+    # it brings in distributed
     plugin = importlib.import_module("cloudposterior.cluster.plugin")
     try:
         client.register_plugin(plugin.KeepInterrupts.of_this_process())
     except Exception as error:  # noqa: BLE001  (a worker may leave, or raise anything)
-        if client not in _warned:
-            tell(ClusterWarning, f"Ctrl-C may end workers instead of chains: {error!r}")
-        _warned.add(client)
+        tell(ClusterWarning, f"Ctrl-C may end workers instead of chains: {error!r}")
+    _kept[client] = scheduler

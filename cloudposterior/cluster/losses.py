@@ -6,8 +6,9 @@ import importlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
+from cloudposterior.cluster.connect import scheduler_of
 from cloudposterior.errors import ClusterWarning, tell
 from cloudposterior.events import TaskBegun, WorkerLost
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Losses", "tell_losses"]
 
-_warned: WeakSet[Client] = WeakSet()
+_told: WeakKeyDictionary[Client, tuple[str, bool]] = WeakKeyDictionary()
+"""By client its scheduler, and whether that tells of losses."""
 
 
 def tell_losses(client: Client) -> bool:
@@ -32,20 +34,23 @@ def tell_losses(client: Client) -> bool:
     bool
         Whether it does so; if it cannot, that was said once.
     """
-    # for each run: a client may have another scheduler by now, at the same address
-    plugin = importlib.import_module("cloudposterior.cluster.plugin")
-    try:
-        client.register_plugin(plugin.TellLosses())
-    except Exception as error:  # noqa: BLE001  (what a scheduler lacks may raise anything)
-        if client not in _warned:
+    # a client may have another scheduler by now, at the same address
+    scheduler = scheduler_of(client)
+    if client not in _told or _told[client][0] != scheduler:
+        # it brings in distributed
+        plugin = importlib.import_module("cloudposterior.cluster.plugin")
+        try:
+            client.register_plugin(plugin.TellLosses())
+        except Exception as error:  # noqa: BLE001  (what a scheduler lacks may raise anything)
+            _told[client] = scheduler, False
             tell(
                 ClusterWarning,
                 f"the scheduler cannot tell which chains a lost worker had ({error!r}): such "
                 "chains are drawn again from their start",
             )
-        _warned.add(client)
-        return False
-    return True
+        else:
+            _told[client] = scheduler, True
+    return _told[client][1]
 
 
 class Losses:

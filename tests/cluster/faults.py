@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from distributed import Client
+from dask.base import tokenize
+from distributed import Client, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from cloudposterior.samplers.protocol import Budget, Run, Segment, State
@@ -264,6 +265,11 @@ def meanwhile(act: Callable[[], None]) -> Iterator[None]:
 # PyMC's own samplers ------------------------------------------------------------------------------
 
 
+def begun_mark(directory: Path, key: str) -> Path:
+    """The file that says that the client knows who draws a task."""
+    return directory / f"begun-{tokenize(key)}"
+
+
 @dataclass(frozen=True)
 class Kills(WorkerPlugin):  # type: ignore[misc]
     """Ends workers in the midst of PyMC's draws, those that come later included.
@@ -293,6 +299,8 @@ class Kills(WorkerPlugin):  # type: ignore[misc]
             if self._is_due(state):
                 # until it is known who draws, and longer than Dask may draw it by itself
                 own(prepared, state, replace(budget, seconds=0.2))
+                begun = begun_mark(Path(self.directory), str(get_worker().get_current_task()))
+                wait_for(begun.exists)
                 os.kill(os.getpid(), signal.SIGKILL)
             return own(prepared, state, budget)
 

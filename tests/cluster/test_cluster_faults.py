@@ -16,7 +16,9 @@ import pytest
 from distributed import Client
 
 import cloudposterior as cp
+from cloudposterior.cluster.losses import Losses
 from cloudposterior.errors import ChainError, ClusterWarning
+from cloudposterior.events import TaskBegun
 from cloudposterior.posterior import to_tree
 from cloudposterior.progress.table import Table
 from cloudposterior.progress.view import RunView
@@ -24,7 +26,7 @@ from cloudposterior.samplers.pymc_join import PyMCJoin
 
 from . import models
 from .conftest import until
-from .faults import Kills, Pool, meanwhile, pids, pool_of_workers
+from .faults import Kills, Pool, begun_mark, meanwhile, pids, pool_of_workers
 from .sameness import SHORT, assert_same_result, on_cluster, plain
 
 pytestmark = [
@@ -53,7 +55,15 @@ def segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int,
         add(self, segment, state)
         (tmp_path / f"here-{segment.chain}-{self.drawn(segment.chain)}").touch()
 
+    hear = Losses.hear
+
+    def heard(self: Losses, event: Any) -> None:
+        hear(self, event)
+        if isinstance(event, TaskBegun):
+            begun_mark(tmp_path, event.key).touch()
+
     monkeypatch.setattr(PyMCJoin, "add", noted)
+    monkeypatch.setattr(Losses, "hear", heard)
     return arrived
 
 

@@ -402,10 +402,13 @@ def test_worker_that_drew_and_has_nothing_of_the_run_any_more_is_told_of(three: 
     assert (told[1].worker, told[1].drawing, told[1].lost) == (worker, (), ())
 
 
-def test_scheduler_that_was_started_anew_is_asked_again(three: Client) -> None:
+def test_scheduler_that_was_started_anew_is_asked_again(
+    three: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At the address of the one before, with the client that connected again by itself."""
     assert tell_losses(three)
     three.unregister_scheduler_plugin("cloudposterior-losses")
+    monkeypatch.setattr(losses, "scheduler_of", lambda client: "another")
     assert tell_losses(three)
     assert three.run_on_scheduler(
         lambda dask_scheduler: "cloudposterior-losses" in dask_scheduler.plugins
