@@ -368,6 +368,7 @@ def test_scheduler_that_tells_no_losses_is_told_of_once_and_draws_the_same(
     def refuse(self: Client, plugin: Any, *args: Any, **kwargs: Any) -> None:
         raise ModuleNotFoundError("No module named 'cloudposterior'")
 
+    assert tell_losses(three)
     three.unregister_scheduler_plugin("cloudposterior-losses")
     losses._told.pop(three, None)
     try:
