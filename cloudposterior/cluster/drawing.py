@@ -78,11 +78,6 @@ class Drawing:
             hears=hears,
         )
 
-    @property
-    def near(self) -> bool:
-        """Whether the run has ended before its last draw because it was good enough."""
-        return bool(self.reached)
-
     def draw(self, keep: Callable[[], None], *, go_on: bool) -> dict[tuple[int, ...], Exception]:
         """Draw the chains, and show how that goes.
 

@@ -177,7 +177,7 @@ class RunOnCluster:
             # chains that talk to each other are worth nothing alone
             return self._result(drawing, prepared, _keep_nothing)
         parts, join, seed = prepared.parts, prepared.join, prepared.seed
-        with parts.kept_from(join, seed, unless=lambda: drawing.near):
+        with parts.kept_from(join, seed, unless=lambda: bool(drawing.reached)):
             result = self._result(drawing, prepared, partial(parts.look, join, seed))
         if keeps_states(self.call, prepared.resolved):
             self._ends.update(join.ends())

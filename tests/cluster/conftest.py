@@ -20,6 +20,8 @@ import pytensor
 import pytest
 from distributed import Client, LocalCluster
 
+from cloudposterior.cluster import keeping
+
 PATIENCE_S = 60
 
 
@@ -128,6 +130,14 @@ def two_workers() -> Iterator[Client]:
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def cluster(two_workers: Client) -> Client:
+    """Two workers, on which nothing is left by another test."""
+    for run in keeping.runs_kept(two_workers):
+        keeping.let_go(two_workers, run)
+    return two_workers
 
 
 @pytest.fixture

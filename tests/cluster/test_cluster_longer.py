@@ -30,8 +30,7 @@ RUN: Options = {**SHORT, "draws": 20, "tune": 30}
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
     """Chain, first draw and count of each segment that workers drew."""
     segments: list[tuple[int, int, int]] = []
-    drive = __import__("cloudposterior.cluster.drive", fromlist=["Drive"]).Drive
-    draw = drive.draw
+    draw = Drive.draw
 
     @functools.wraps(draw)
     def noting(self: Any, groups: Any, take: Callable[..., None], **options: Any) -> Any:
@@ -41,7 +40,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
 
         return draw(self, groups, taking, **options)
 
-    monkeypatch.setattr(drive, "draw", noting)
+    monkeypatch.setattr(Drive, "draw", noting)
     return segments
 
 

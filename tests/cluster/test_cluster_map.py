@@ -25,14 +25,6 @@ from tests.cluster.sameness import SHORT, assert_same, plain
 pytestmark = pytest.mark.usefixtures("quick_compiling", "cut_small")
 
 
-@pytest.fixture
-def cluster(two_workers: Client) -> Client:
-    """Two workers, on which nothing is left by another test."""
-    for run in keeping.runs_kept(two_workers):
-        keeping.let_go(two_workers, run)
-    return two_workers
-
-
 def named(name: str, sigma: float = 1.0) -> pm.Model:
     with pm.Model(name=name) as model:
         mu = pm.Normal("mu", 0.0, sigma)

@@ -91,14 +91,6 @@ def same_flags() -> dict[str, str]:
 
 
 @pytest.fixture
-def cluster(two_workers: Client) -> Client:
-    """Two workers, on which nothing is left by another test."""
-    for run in keeping.runs_kept(two_workers):
-        keeping.let_go(two_workers, run)
-    return two_workers
-
-
-@pytest.fixture
 def script(cluster: Client, tmp_path: Path) -> Iterator[Script]:
     """Two workers that do what the test says."""
     yield from scripted(cluster, tmp_path)
