@@ -9,10 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-__all__ = ["COMPILING", "doors"]
-
-COMPILING = threading.RLock()
-"""Held while PyTensor compiles, which it cannot do in two threads of one process at once."""
+__all__ = ["doors"]
 
 _lock = threading.Lock()
 _replaced: dict[tuple[ModuleType, str], tuple[int, Callable[..., Any]]] = {}

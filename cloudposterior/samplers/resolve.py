@@ -15,7 +15,8 @@ from pymc.step_methods.arraystep import PopulationArrayStepShared
 from pymc.step_methods.compound import CompoundStep
 
 from cloudposterior.samplers import pymc as sampler_pymc
-from cloudposterior.samplers.doors import COMPILING, doors
+from cloudposterior.samplers.compiling import COMPILING
+from cloudposterior.samplers.doors import doors
 from cloudposterior.samplers.whole_chains import where_it_compiles
 
 __all__ = ["Resolved", "resolve"]

@@ -16,10 +16,13 @@ import pytensor
 from threadpoolctl import ThreadpoolController
 
 from cloudposterior.errors import ClusterError, warn
-from cloudposterior.samplers.doors import COMPILING, doors
+from cloudposterior.samplers.compiling import COMPILING, guard_compiler
+from cloudposterior.samplers.doors import doors
 from cloudposterior.samplers.pymc import ANY_COMPILER, compiles_just_in_time
 
 __all__ = ["Said", "one_thread", "said_kept", "say", "settings_of"]
+
+guard_compiler()
 
 Said = tuple[str, int, str] | tuple[type[Warning], str]
 """What PyMC had to say: a logger, a level and a message; or a warning's category and its message.

@@ -22,7 +22,8 @@ from xarray import DataTree
 
 from cloudposterior.posterior import to_tree
 from cloudposterior.samplers import pymc as sampler_pymc
-from cloudposterior.samplers.doors import COMPILING, doors
+from cloudposterior.samplers.compiling import COMPILING
+from cloudposterior.samplers.doors import doors
 from cloudposterior.samplers.kept import KeptModel, by_value, keep_model
 from cloudposterior.samplers.peeking import Window, window
 from cloudposterior.samplers.protocol import REPORT_EVERY_S, Budget, Run, Segment, State, Tally

@@ -212,12 +212,14 @@ def test_longer_run_that_is_stopped_gives_equal_chains_and_keeps_all(
     sample = sampler(two_workers, cp.MemoryCache(), models.normal)
     sample()
     counted(drawn)
-    with monkeypatch.context() as patched:
-        interrupt_after(4, patched, KeyboardInterrupt())
-        with pytest.warns(cp.CacheWarning, match="sampling was interrupted"):
-            short = to_tree(sample(draws=5000))["posterior"]
-    came_in = {chain: first + draws for chain, (first, draws) in counted(drawn).items()}
-    assert len(set(came_in.values())) == 2
+    came_in = {0: 50, 1: 50}
+    # two chains may have got equally far by chance
+    while len(set(came_in.values())) == 1:
+        with monkeypatch.context() as patched:
+            interrupt_after(4, patched, KeyboardInterrupt())
+            with pytest.warns(cp.CacheWarning, match="sampling was interrupted"):
+                short = to_tree(sample(draws=5000))["posterior"]
+        came_in |= {chain: first + draws for chain, (first, draws) in counted(drawn).items()}
     interrupt_after(2, monkeypatch, KeyboardInterrupt())
     with pytest.warns(cp.CacheWarning, match="sampling was interrupted"):
         sample(draws=5000)
