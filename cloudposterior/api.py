@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,7 @@ from cloudposterior.cluster.place import OnCluster
 from cloudposterior.errors import BlockError, TokenError
 from cloudposterior.explanation import Explanation, explain_request
 from cloudposterior.identity import AnyModel
+from cloudposterior.operations.calls import make_call
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.until import Target
 from cloudposterior.progress.table import Table
@@ -197,11 +199,14 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
             return "a cp.cloud block was left before the one that was entered inside of it"
         return None
 
-    def sample(self, *args: Any, **kwargs: Any) -> Any:
-        """Answer a call of `pymc.sample` on this model."""
+    def answer(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Answer a call of one of PyMC's functions on this model."""
         on_cluster = isinstance(self._place, OnCluster)
-        call = SampleCall(self.model, args, kwargs, on_cluster=on_cluster, until=self._until)
-        return fulfil(call, self._cache, self._place, overwrite=self._overwrite)
+        call = make_call(
+            name, self.model, args, kwargs, on_cluster=on_cluster, until=self._until
+        )
+        with blocks.answering():
+            return fulfil(call, self._cache, self._place, overwrite=self._overwrite)
 
 
 def _leave_context(model: pm.Model) -> bool:
@@ -280,7 +285,7 @@ def sample(
         until=until,
     )
     with model:
-        return block.sample(*args, **kwargs)
+        return block.answer("sample", args, kwargs)
 
 
 class Run:

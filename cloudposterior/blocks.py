@@ -1,15 +1,16 @@
-"""The blocks that are open, and the swap of `pymc.sample` while there is one.
+"""The blocks that are open, and the swap of PyMC's functions while there is one.
 
 The swap is one for the whole process; whether a call is of concern to a block is decided when the
 call comes, by its thread and its model. So nothing depends on the order in which blocks close: the
-last one, whichever it is, puts PyMC's own function back.
+last one, whichever it is, puts PyMC's own functions back.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -17,9 +18,9 @@ from typing import Any, Protocol
 import pymc as pm
 
 from cloudposterior.errors import BlockError
-from cloudposterior.samplers.pymc import SAMPLE
+from cloudposterior.operations.functions import Function, functions
 
-__all__ = ["Block", "Closing", "close_block", "open_block"]
+__all__ = ["Block", "Closing", "answering", "close_block", "open_block"]
 
 
 class Block(Protocol):
@@ -27,39 +28,53 @@ class Block(Protocol):
 
     model: pm.Model
 
-    def sample(self, *args: Any, **kwargs: Any) -> Any:
-        """Answer a call of `pymc.sample` on `model`."""
+    def answer(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Answer a call of one of PyMC's functions on `model`."""
         ...
 
 
 _lock = threading.RLock()
-_passing = threading.local()
+_here = threading.local()
 # threads themselves, not their numbers: those are given out again
 _open: list[tuple[threading.Thread, Block]] = []
-_replaced: dict[ModuleType, Callable[..., Any]] = {}
-_PLACES: tuple[ModuleType, ...] = (pm, pm.sampling, pm.sampling.mcmc)
+_replaced: dict[tuple[ModuleType, str], Callable[..., Any]] = {}
 
 
-@functools.wraps(SAMPLE)
-def _sample(*args: Any, **kwargs: Any) -> Any:
-    block = _block_for(kwargs.get("model"))
-    if block is None:
-        return _pass_on(*args, **kwargs)
-    kwargs.pop("model", None)
-    return block.sample(*args, **kwargs)
+@contextmanager
+def answering() -> Iterator[None]:
+    """Leave to PyMC what its functions call of each other in this thread."""
+    before = getattr(_here, "answering", False)
+    _here.answering = True
+    try:
+        yield
+    finally:
+        _here.answering = before
 
 
-def _pass_on(*args: Any, **kwargs: Any) -> Any:
-    """Call what stood in the place of `pymc.sample`: PyMC's own, unless others swapped it too."""
-    before = _replaced.get(pm, SAMPLE)
-    if before is SAMPLE or getattr(_passing, "on", False):
+@functools.cache
+def _door(function: Function) -> Callable[..., Any]:
+    @functools.wraps(function.own)
+    def door(*args: Any, **kwargs: Any) -> Any:
+        block = _block_for(function.model_of(args, kwargs))
+        if block is None:
+            return _pass_on(function, args, kwargs)
+        return block.answer(function.name, args, kwargs)
+
+    return door
+
+
+def _pass_on(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call what stood in the function's place: PyMC's own, unless others swapped it too."""
+    before = _replaced.get((function.places[0], function.attribute), function.own)
+    passing = _here.__dict__.setdefault("passing", set())
+    if before is function.own or function.name in passing:
         # theirs may have ours inside, and come back here
-        return SAMPLE(*args, **kwargs)
-    _passing.on = True
+        return function.own(*args, **kwargs)
+    passing.add(function.name)
     try:
         return before(*args, **kwargs)
     finally:
-        _passing.on = False
+        passing.discard(function.name)
 
 
 def _block_for(model: pm.Model | None) -> Block | None:
@@ -67,7 +82,7 @@ def _block_for(model: pm.Model | None) -> Block | None:
     here = threading.current_thread()
     # a copy: other threads open and close theirs meanwhile
     blocks = [block for thread, block in tuple(_open) if thread is here]
-    if not blocks:
+    if not blocks or getattr(_here, "answering", False):
         return None
     if model is None:
         try:
@@ -91,9 +106,8 @@ def open_block(block: Block) -> None:
                 "this block is open already; use a new cp.cloud(model) for a block inside of it"
             )
         if not _open:
-            for place in _PLACES:
-                _replaced[place] = SAMPLE if place.sample is _sample else place.sample
-                place.sample = _sample  # type: ignore[attr-defined]
+            for function in functions().values():
+                _swap(function)
         _open.append((threading.current_thread(), block))
 
 
@@ -114,7 +128,7 @@ class Closing:
 
 
 def close_block(block: Block) -> Closing:
-    """Stop routing calls to a block; the last one to close puts `pymc.sample` back.
+    """Stop routing calls to a block; the last one to close puts PyMC's functions back.
 
     Raises
     ------
@@ -132,9 +146,19 @@ def close_block(block: Block) -> Closing:
     return Closing(in_thread=mine[0] is threading.current_thread(), in_order=newest is mine)
 
 
+def _swap(function: Function) -> None:
+    door, name = _door(function), function.attribute
+    for place in function.places:
+        before = getattr(place, name)
+        _replaced[place, name] = function.own if before is door else before
+        setattr(place, name, door)
+
+
 def _restore() -> None:
-    for place, before in _replaced.items():
-        # whoever swapped it after us has ours inside, and ours passes calls on
-        if place.sample is _sample:
-            place.sample = before  # type: ignore[attr-defined]
+    for function in functions().values():
+        for place in function.places:
+            before = _replaced.get((place, function.attribute))
+            # whoever swapped it after us has ours inside, and ours passes calls on
+            if before is not None and getattr(place, function.attribute) is _door(function):
+                setattr(place, function.attribute, before)
     _replaced.clear()

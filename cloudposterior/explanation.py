@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cloudposterior.cache import Cache, Entry
 from cloudposterior.identity.difference import difference
 from cloudposterior.identity.manifest import Manifest
-from cloudposterior.operations.request import Request
+from cloudposterior.operations.request import OPERATION, Request
 
 __all__ = ["Explanation", "explain_request", "near_miss"]
 
@@ -71,9 +71,9 @@ def explain_request(cache: Cache, request: Request) -> Explanation:
     for entry in entries:
         if entry.record.token == request.token:
             return Explanation(True, entry)
-    # single chains of runs that failed are no results
-    entries = [entry for entry in entries if entry.record.part_of is None]
     today = request.manifest()
+    # single chains of runs that failed are no results
+    entries = [e for e in entries if e.record.part_of is None and _is_alike(e, today)]
     own = [entry for entry in entries if entry.record.model == request.model_name]
     if own:
         changes, nearest = _nearest(own, today)
@@ -85,6 +85,12 @@ def explain_request(cache: Cache, request: Request) -> Explanation:
     if nearest is None:
         return Explanation(False, reason=f"nothing is kept for {request.model_name!r}")
     return Explanation(False, nearest, tuple(changes))
+
+
+def _is_alike(entry: Entry, today: Manifest) -> bool:
+    """Tell whether an entry is of the same function."""
+    names = [of.get("options", {}).get(OPERATION) for of in (entry.record.manifest, today)]
+    return names[0] == names[1]
 
 
 def _nearest(entries: list[Entry], today: Manifest) -> tuple[list[str], Entry | None]:

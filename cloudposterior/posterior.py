@@ -6,12 +6,13 @@ its own class, ``InferenceData``, which is met here and nowhere else.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import arviz
-from xarray import DataTree
+from xarray import Dataset, DataTree
 
-__all__ = ["from_tree", "is_posterior", "to_tree"]
+__all__ = ["add_group", "extend", "from_tree", "group", "is_posterior", "to_tree"]
 
 # ArviZ 1 still answers to the name, with a warning
 _InferenceData: type | None = vars(arviz).get("InferenceData")
@@ -60,3 +61,65 @@ def from_tree(tree: DataTree) -> Any:
         return tree
     groups = {name: child.to_dataset() for name, child in tree.children.items()}
     return _InferenceData(attrs=dict(tree.attrs), **groups)
+
+
+def group(result: Any, name: str) -> Dataset | None:
+    """Give a group of a result; None where it has none of that name.
+
+    Parameters
+    ----------
+    result : xarray.DataTree or arviz.InferenceData
+        A result.
+    name : str
+        ``"posterior"``, ``"constant_data"``...
+    """
+    if isinstance(result, DataTree):
+        return result[name].to_dataset() if name in result.children else None
+    return getattr(result, name, None)
+
+
+def add_group(result: Any, name: str, dataset: Dataset) -> None:
+    """Put a new group into a result, as `pymc.compute_log_likelihood` does.
+
+    Raises
+    ------
+    ValueError
+        If an ``InferenceData`` has it already.
+    """
+    if isinstance(result, DataTree):
+        result[name] = DataTree(dataset)
+    else:
+        result.add_groups({name: dataset})
+
+
+def extend(result: Any, tree: DataTree, *, strict: bool = False) -> None:
+    """Put the groups of another result into one, as `pymc.sample_posterior_predictive` does.
+
+    Parameters
+    ----------
+    result : xarray.DataTree or arviz.InferenceData
+        Changed in place.
+    tree : xarray.DataTree
+        The other one.
+    strict : bool
+        Whether an ``InferenceData`` must not have any of the groups yet.
+
+    Warns
+    -----
+    UserWarning
+        Of groups of a tree that are written over, but for data.
+    """
+    if isinstance(result, DataTree):
+        there = (set(result.children) & set(tree.children)) - {"observed_data", "constant_data"}
+        if there:
+            warnings.warn(
+                f"groups {sorted(there)} are there already and are written over; "
+                "extend_inferencedata=False leaves them",
+                UserWarning,
+                stacklevel=2,
+            )
+        result.update({name: DataTree(child.to_dataset()) for name, child in tree.children.items()})
+    elif strict:
+        arviz.concat([result, from_tree(tree)], dim=None, inplace=True)
+    else:
+        result.extend(from_tree(tree))

@@ -14,10 +14,10 @@ from xarray import DataTree
 from cloudposterior.cache import Cache, Entry, Record
 from cloudposterior.errors import CacheWarning, DisplayWarning, TokenError, TokenWarning, tell, warn
 from cloudposterior.explanation import near_miss
+from cloudposterior.operations.call import Call
 from cloudposterior.operations.request import Request
-from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.seed import seed_attribute
-from cloudposterior.posterior import from_tree, is_posterior, to_tree
+from cloudposterior.posterior import is_posterior, to_tree
 from cloudposterior.progress.display import say
 
 __all__ = [
@@ -84,7 +84,7 @@ class Place(Protocol):
         """Whether it is shown how calls stand."""
         ...
 
-    def open(self, call: SampleCall) -> AbstractContextManager[Running]:
+    def open(self, call: Call) -> AbstractContextManager[Running]:
         """Make ready for a call, for as long as it runs and its result is saved."""
         ...
 
@@ -102,14 +102,14 @@ class Here:
     progress: bool = True
 
     @contextmanager
-    def open(self, call: SampleCall) -> Iterator[Running]:
+    def open(self, call: Call) -> Iterator[Running]:
         """Do nothing before and after."""
         yield _RunHere(call)
 
 
 @dataclass(frozen=True)
 class _RunHere:
-    call: SampleCall
+    call: Call
 
     def run(self, request: Request | None, cache: Cache | None, *, fresh: bool) -> tuple[Any, Any]:
         """Run the call as PyMC does."""
@@ -126,12 +126,12 @@ class _RunHere:
         """Do nothing: no part of a run is kept."""
 
 
-def fulfil(call: SampleCall, cache: Cache | None, place: Place, *, overwrite: bool) -> Any:
+def fulfil(call: Call, cache: Cache | None, place: Place, *, overwrite: bool) -> Any:
     """Answer a call from the cache, or run it and keep what it gives.
 
     Parameters
     ----------
-    call : SampleCall
+    call : Call
         The call.
     cache : Cache or None
         Where results are kept; None runs the call and keeps nothing.
@@ -152,11 +152,11 @@ def fulfil(call: SampleCall, cache: Cache | None, place: Place, *, overwrite: bo
         return _run_uncached(call, place, asked.why_not)
     if asked.found is not None:
         say_hit(call, asked.found[1] if place.progress else None)
-        return from_tree(asked.found[0])
+        return call.given(asked.found[0])
     if not overwrite:
         with _never_in_the_way("explaining the miss"):
             _say(call, near_miss(cache, asked.request))
-    return _run_and_keep(call, place, cache, asked.request, fresh=overwrite).result
+    return call.given(_run_and_keep(call, place, cache, asked.request, fresh=overwrite).result)
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,12 @@ class Asked:
     why_not: str = ""
 
 
-def look_up(call: SampleCall, cache: Cache | None, *, overwrite: bool) -> Asked:
+def look_up(call: Call, cache: Cache | None, *, overwrite: bool) -> Asked:
     """Look a call up.
 
     Parameters
     ----------
-    call : SampleCall
+    call : Call
         The call.
     cache : Cache or None
         The cache; None finds nothing.
@@ -229,12 +229,12 @@ class Answered:
     states: DataTree | None = None
 
 
-def answer(call: SampleCall, cache: Cache, place: Place, request: Request) -> Answered:
+def answer(call: Call, cache: Cache, place: Place, request: Request) -> Answered:
     """Answer a call whose request somebody else has made.
 
     Parameters
     ----------
-    call : SampleCall
+    call : Call
         The call.
     cache : Cache
         Where results are kept.
@@ -245,11 +245,11 @@ def answer(call: SampleCall, cache: Cache, place: Place, request: Request) -> An
     """
     found = _look_up(cache, request)
     if found is not None:
-        return Answered(from_tree(found[0]), found[1].record, is_kept=True)
+        return Answered(call.given(found[0]), found[1].record, is_kept=True)
     return _run_and_keep(call, place, cache, request, fresh=False)
 
 
-def _run_uncached(call: SampleCall, place: Place, reason: str) -> Any:
+def _run_uncached(call: Call, place: Place, reason: str) -> Any:
     warn(TokenWarning, f"this call is not cached, and runs each time: {reason}")
     return _run_alone(call, place, fresh=True)
 
@@ -280,9 +280,9 @@ class _Made:
     random_seed: Any
 
 
-def _run_alone(call: SampleCall, place: Place, *, fresh: bool) -> Any:
+def _run_alone(call: Call, place: Place, *, fresh: bool) -> Any:
     with place.open(call) as running:
-        return _run(running, None, None, fresh=fresh)[0]
+        return call.given(_run(running, None, None, fresh=fresh)[0])
 
 
 def _run(
@@ -302,7 +302,7 @@ def _run(
 
 
 def _run_and_keep(
-    call: SampleCall, place: Place, cache: Cache, request: Request, *, fresh: bool
+    call: Call, place: Place, cache: Cache, request: Request, *, fresh: bool
 ) -> Answered:
     with place.open(call) as running:
         result, made = _run(running, request, cache, fresh=fresh)
@@ -317,7 +317,7 @@ def _run_and_keep(
     return Answered(result, record, is_kept, states)
 
 
-def _is_whole(call: SampleCall, result: Any) -> bool:
+def _is_whole(call: Call, result: Any) -> bool:
     lack = call.missing(to_tree(result))
     if lack is not None:
         tell(
@@ -384,12 +384,12 @@ def _hit_line(entry: Entry) -> str:
     )
 
 
-def say_hit(call: SampleCall, entry: Entry | None) -> None:
+def say_hit(call: Call, entry: Entry | None) -> None:
     """Say that a result is a cached one; of None, nothing."""
     _say(call, None if entry is None else _hit_line(entry))
 
 
-def _say(call: SampleCall, line: str | None) -> None:
+def _say(call: Call, line: str | None) -> None:
     if line and not call.quiet:
         try:
             say(line)

@@ -12,7 +12,10 @@ from dask.base import tokenize
 from cloudposterior.identity.manifest import Manifest, Option, describe
 from cloudposterior.identity.model import Component
 
-__all__ = ["Request", "make_request"]
+__all__ = ["OPERATION", "Request", "make_request"]
+
+OPERATION = "operation"
+"""The option that names what is not `pymc.sample`."""
 
 
 @dataclass(frozen=True)

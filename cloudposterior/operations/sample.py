@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,12 +13,13 @@ import numpy as np
 import pymc as pm
 from xarray import DataTree
 
-from cloudposterior.identity.manifest import Option
 from cloudposterior.identity.model import components, model_walk, token_of, without_data
 from cloudposterior.identity.walk import Walk
+from cloudposterior.operations.options import option, plain, versions_of
 from cloudposterior.operations.request import Request, make_request
 from cloudposterior.operations.seed import recorded_seed, seed_value
 from cloudposterior.operations.until import Target
+from cloudposterior.posterior import from_tree
 from cloudposterior.samplers import pymc as sampler_pymc
 from cloudposterior.samplers import steps
 from cloudposterior.samplers.pymc_chains import arguments_of_chains
@@ -167,8 +167,8 @@ class SampleCall:
         yield self._request(asked or "pymc", walk, parts)
 
     def _request(self, sampler: str, walk: Walk, parts: list[Any]) -> Request:
-        options = tuple(_option(name, v, walk) for name, v in self._options(sampler).items())
-        return make_request(self, parts, options, _versions(sampler), self._label(sampler))
+        options = tuple(option(name, v, walk) for name, v in self._options(sampler).items())
+        return make_request(self, parts, options, versions_of(_packages(sampler)), self._label(sampler))
 
     def _tune(self, sampler: str) -> int | None:
         tune: int | None = self.arguments["tune"]
@@ -194,7 +194,7 @@ class SampleCall:
         call["initvals"] = _by_name(call["initvals"])
         if isinstance(call["var_names"], tuple):
             call["var_names"] = list(call["var_names"])
-        return {name: _plain(value) for name, value in sorted({**call, **extra}.items())}
+        return {name: plain(value) for name, value in sorted({**call, **extra}.items())}
 
     def _label(self, sampler: str) -> str:
         call = self.arguments
@@ -226,6 +226,10 @@ class SampleCall:
         # PyMC writes into the dictionaries it is given
         extra = {k: dict(v) if type(v) is dict else v for k, v in self.extra.items()}
         return sampler_pymc.SAMPLE(draws, **call, **extra), seed
+
+    def given(self, result: Any) -> Any:
+        """Give what the caller gets, from what PyMC returned or a cache kept."""
+        return from_tree(result) if isinstance(result, DataTree) else result
 
     def missing(self, tree: DataTree) -> str | None:
         """Say what a result lacks; PyMC returns what it has when sampling is interrupted."""
@@ -273,30 +277,5 @@ def _by_name(initvals: Any) -> Any:
     return initvals
 
 
-def _plain(value: Any) -> Any:
-    """Give equal values one form: numpy numbers as Python's, dictionaries in one order."""
-    if isinstance(value, np.generic) and value.dtype.kind in "biufU":
-        return value.item()
-    if type(value) is dict and all(isinstance(key, str) for key in value):
-        return {key: _plain(value[key]) for key in sorted(value)}
-    return value
-
-
-def _option(name: str, value: Any, walk: Walk) -> Option:
-    with walk.at(f"argument {name!r}"):
-        digest = walk.value(value)
-    # an address in memory says nothing to anybody
-    text = type(value).__name__ if " at 0x" in repr(value) else repr(value)
-    return Option(name, digest.hex(), text if len(text) <= 80 else f"{text[:77]}...")
-
-
-def _versions(sampler: str) -> dict[str, str]:
-    names = ("pymc", "pytensor", "numpy", *sampler_pymc.sampler_packages(sampler))
-    return {name: _version(name) for name in names}
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+def _packages(sampler: str) -> tuple[str, ...]:
+    return ("pymc", "pytensor", "numpy", *sampler_pymc.sampler_packages(sampler))

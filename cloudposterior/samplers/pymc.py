@@ -23,6 +23,7 @@ __all__ = [
     "PREFERS_NUTPIE",
     "SAMPLE",
     "compiles_just_in_time",
+    "cpu_count",
     "default_chains",
     "default_tune",
     "draw_settings",
@@ -41,11 +42,12 @@ PREFERS_NUTPIE = _PARAMETERS["nuts_sampler"].default is None
 def default_chains(cores: int | None) -> int:
     """Resolve ``chains=None`` as PyMC does: at least two, else one for each of up to four cores."""
     if cores is None:
-        cores = min(4, _cpu_count())
+        cores = min(4, cpu_count())
     return max(2, cores)
 
 
-def _cpu_count() -> int:
+def cpu_count() -> int:
+    """Count the cores as PyMC does."""
     counter = getattr(pm.sampling.mcmc, "_cpu_count", None)
     return int(counter()) if counter is not None else os.cpu_count() or 1
 

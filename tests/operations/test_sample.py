@@ -15,7 +15,7 @@ import pytest
 from pymc.step_methods import CauchyProposal, CompoundStep
 
 from cloudposterior.errors import TokenError
-from cloudposterior.operations import sample as operation
+from cloudposterior.operations import options
 from cloudposterior.operations.sample import SampleCall
 
 PYMC_5 = pm.__version__.startswith("5")
@@ -282,12 +282,12 @@ def test_request_depends_on_settings_of_pytensor(model: pm.Model) -> None:
 
 
 def test_request_depends_on_versions(model: pm.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = operation._version
+    installed = options.version
     for name in ("pymc", "pytensor", "numpy", "nutpie"):
         before = token(model, nuts_sampler="nutpie")
         with monkeypatch.context() as patch:
             patch.setattr(
-                operation, "_version", lambda n, name=name: "0.0" if n == name else installed(n)
+                options, "version", lambda n, name=name: "0.0" if n == name else installed(n)
             )
             assert token(model, nuts_sampler="nutpie") != before
 
@@ -295,10 +295,10 @@ def test_request_depends_on_versions(model: pm.Model, monkeypatch: pytest.Monkey
 def test_request_of_pymcs_own_sampler_is_free_of_nutpies_version(
     model: pm.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = operation._version
+    installed = options.version
     before = token(model, nuts_sampler="pymc")
     monkeypatch.setattr(
-        operation, "_version", lambda name: "0.0" if name == "nutpie" else installed(name)
+        options, "version", lambda name: "0.0" if name == "nutpie" else installed(name)
     )
     assert token(model, nuts_sampler="pymc") == before
 

@@ -1,0 +1,215 @@
+"""A call of one of PyMC's functions, as the path of a call takes it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Protocol
+
+import dask.config
+import numpy as np
+import pymc as pm
+from xarray import DataTree
+
+from cloudposterior.identity.manifest import Option
+from cloudposterior.identity.model import components, model_walk
+from cloudposterior.operations.functions import Function
+from cloudposterior.operations.interrupted import interrupts_noted
+from cloudposterior.operations.options import option, plain, versions_of
+from cloudposterior.operations.request import OPERATION, Request, make_request
+from cloudposterior.operations.seed import recorded_seed, seed_value
+from cloudposterior.samplers import pymc as sampler_pymc
+
+__all__ = ["Call", "FunctionCall"]
+
+
+class Call(Protocol):
+    """One call on one model."""
+
+    name: str
+    model: pm.Model
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the caller asked for no messages."""
+        ...
+
+    def why_not(self) -> str | None:
+        """Say why the result of this call cannot be cached; None where it can."""
+        ...
+
+    def requests(self) -> Iterator[Request]:
+        """Give the requests that answer this call; the last one is the one to run."""
+        ...
+
+    def run(self) -> tuple[Any, Any]:
+        """Run the call here; give what a cache keeps of it, and the seed that repeats it."""
+        ...
+
+    def missing(self, tree: DataTree) -> str | None:
+        """Say what a result lacks; None where it is whole."""
+        ...
+
+    def given(self, result: Any) -> Any:
+        """Give what the caller gets, from what `run` gave or a cache kept."""
+        ...
+
+
+class FunctionCall:
+    """A call of one of PyMC's functions beside `pymc.sample`.
+
+    Parameters
+    ----------
+    function : Function
+        The function.
+    model : pymc.Model
+        The model.
+    args, kwargs
+        What it is called with.
+    on_cluster : bool, default False
+        Whether a cluster runs it, which has settings of its own.
+
+    Raises
+    ------
+    TypeError
+        As the function raises it for arguments it does not know.
+    """
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Distributions whose versions the result depends on, beside PyMC's own."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset(
+        {"model", "progressbar", "progressbar_theme", "quiet"}
+    )
+    """Arguments that cannot change the result, or that are in the key in another form."""
+
+    def __init__(
+        self,
+        function: Function,
+        model: pm.Model,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        on_cluster: bool = False,
+    ) -> None:
+        self.function = function
+        self.name = function.name
+        self.model = model
+        self.on_cluster = on_cluster
+        self._args, self._kwargs = args, kwargs
+        self.arguments, self._nameless = _arguments(function, args, kwargs)
+        self.arguments["model"] = model
+        self._interrupted = False
+
+    @property
+    def seed(self) -> Any:
+        """The seed that was given; None where there is none."""
+        return self.arguments.get("random_seed")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the result depends on a seed."""
+        return "random_seed" in self.arguments
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the caller asked for no messages."""
+        return self.arguments.get("progressbar") is False or bool(self.arguments.get("quiet"))
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings of PyTensor that it runs with."""
+        settings = sampler_pymc.draw_settings()
+        if self.on_cluster and "numba__fastmath" in settings:
+            fast = dask.config.get("cloudposterior.cluster.numba-fastmath")
+            settings["numba__fastmath"] = str(bool(fast))
+        return settings
+
+    def why_not(self) -> str | None:
+        """Say why the result of this call cannot be cached; None where it can."""
+        if self._nameless:
+            return f"it is given arguments without names: {self._nameless}"
+        if self.arguments.get("return_inferencedata", True) is not True:
+            return "return_inferencedata=False gives arrays without names for their dimensions"
+        return None
+
+    def requests(self) -> Iterator[Request]:
+        """Give the request that answers this call."""
+        walk = model_walk(self.model)
+        parts = components(self.model, walk)
+        named = {name: plain(value) for name, value in sorted(self.options().items())}
+        options: tuple[Option, ...] = tuple(option(n, v, walk) for n, v in named.items())
+        versions = versions_of(("pymc", "pytensor", "numpy", *self.packages))
+        yield make_request(self, parts, options, versions, self.label())
+
+    def options(self) -> dict[str, Any]:
+        """Give what of the call its result depends on, beside the model."""
+        options = {k: v for k, v in self.arguments.items() if k not in self.not_in_key}
+        if self.is_random:
+            options["random_seed"] = seed_value(self.seed)
+        for name in ("idata_kwargs", "compile_kwargs"):
+            if name in options:
+                options[name] = dict(options[name] or {})
+        return {**options, OPERATION: self.name, "settings": self.settings}
+
+    def label(self) -> str:
+        """Name the call with what is readable of it."""
+        words = [self.function.attribute.replace("_", "-")]
+        draws = self.arguments.get("draws")
+        if draws is not None:
+            words.append(f"draws{draws}")
+        if isinstance(seed_value(self.seed), int):
+            words.append(f"seed{seed_value(self.seed)}")
+        return "_".join(words)
+
+    def run(self) -> tuple[Any, Any]:
+        """Run the call here, as the function does."""
+        if self.why_not():
+            return self.function.own(*self._args, **self._kwargs), recorded_seed(self.seed)
+        arguments, seed = self.to_run()
+        with interrupts_noted() as noted:
+            result = self.function.own(**arguments)
+        self._interrupted = bool(noted)
+        return self.tree_of(result), seed
+
+    def to_run(self) -> tuple[dict[str, Any], Any]:
+        """Give the arguments to run it with, and the seed that repeats it, as it is recorded."""
+        arguments = dict(self.arguments)
+        if self.is_random and self.seed is None:
+            arguments["random_seed"] = int(np.random.SeedSequence().generate_state(1)[0])
+        return arguments, recorded_seed(arguments.get("random_seed"))
+
+    def tree_of(self, result: Any) -> DataTree:
+        """Give what a cache keeps of what the function returned."""
+        raise NotImplementedError
+
+    def from_kept(self, tree: DataTree) -> Any:
+        """Give what the function returns, from what `tree_of` gave."""
+        raise NotImplementedError
+
+    def missing(self, tree: DataTree) -> str | None:
+        """Say what a result lacks: some functions return what they have when interrupted."""
+        return "not all of it was computed" if self._interrupted else None
+
+    def given(self, result: Any) -> Any:
+        """Give what the caller gets, from what `run` gave or a cache kept."""
+        return result if self.why_not() else self.from_kept(result)
+
+
+def _arguments(
+    function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """Give all arguments of a call by name, defaults too, and those that have no names."""
+    signature = inspect.signature(function.own)
+    # a lack of arguments is the function's own to tell
+    given = signature.bind_partial(*args, **kwargs).arguments
+    arguments: dict[str, Any] = {}
+    nameless: tuple[Any, ...] = ()
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            nameless = given.get(name, ())
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            arguments.update(given.get(name, {}))
+        elif name in given or parameter.default is not inspect.Parameter.empty:
+            arguments[name] = given.get(name, parameter.default)
+    return arguments, nameless

@@ -1,0 +1,94 @@
+"""Predictions from the prior and from a posterior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xarray import DataTree
+
+from cloudposterior.operations.call import FunctionCall
+from cloudposterior.operations.given import content, dataset_of
+from cloudposterior.posterior import extend, from_tree, group, is_posterior, to_tree
+
+__all__ = ["DATA_GROUPS", "PosteriorPredictive", "PriorPredictive"]
+
+DATA_GROUPS = ("constant_data", "observed_data")
+"""Groups beside the posterior that predictions depend on: whether data has changed since."""
+
+
+class PriorPredictive(FunctionCall):
+    """A call of `pymc.sample_prior_predictive`."""
+
+    def options(self) -> dict[str, Any]:
+        """Give what of the call its result depends on, beside the model."""
+        options = super().options()
+        if self.on_cluster:
+            options["streams"] = "one a block"
+        options["var_names"] = _names(options["var_names"])
+        return options
+
+    def tree_of(self, result: Any) -> DataTree:
+        """Give what a cache keeps of what the function returned."""
+        return to_tree(result)
+
+    def from_kept(self, tree: DataTree) -> Any:
+        """Give what the function returns, from what `tree_of` gave."""
+        return from_tree(tree)
+
+
+class PosteriorPredictive(FunctionCall):
+    """A call of `pymc.sample_posterior_predictive`."""
+
+    not_in_key = FunctionCall.not_in_key | {"trace", "extend_inferencedata"}
+
+    def why_not(self) -> str | None:
+        """Say why the result of this call cannot be cached; None where it can."""
+        if dataset_of(self.arguments.get("trace")) is None:
+            kind = type(self.arguments.get("trace")).__name__
+            return f"its trace is a {kind}, and has no names for its dimensions"
+        return super().why_not()
+
+    def options(self) -> dict[str, Any]:
+        """Give what of the call its result depends on, beside the model."""
+        options = super().options()
+        trace = self.arguments["trace"]
+        options["trace"] = {"posterior": content(dataset_of(trace))}
+        if is_posterior(trace):
+            options["trace"] |= {name: content(group(trace, name)) for name in DATA_GROUPS}
+        for name in ("var_names", "sample_vars", "freeze_vars"):
+            if name in options:
+                options[name] = _names(options[name])
+        options["sample_dims"] = list(options["sample_dims"] or ("chain", "draw"))
+        if self.on_cluster:
+            options["streams"] = "one a block"
+        return options
+
+    def label(self) -> str:
+        """Name the call with what is readable of it."""
+        return super().label() + ("_predictions" if self.arguments["predictions"] else "")
+
+    def to_run(self) -> tuple[dict[str, Any], Any]:
+        """Give the arguments to run it with: what is new comes alone."""
+        arguments, seed = super().to_run()
+        if self.why_not() is None:
+            arguments["extend_inferencedata"] = False
+        return arguments, seed
+
+    def tree_of(self, result: Any) -> DataTree:
+        """Give what a cache keeps of what the function returned."""
+        return to_tree(result)
+
+    def from_kept(self, tree: DataTree) -> Any:
+        """Give the predictions, or what the call was given, with them in it."""
+        trace = self.arguments["trace"]
+        if not (self.arguments["extend_inferencedata"] and is_posterior(trace)):
+            return from_tree(tree)
+        extend(trace, tree, strict=bool(self.arguments["predictions"]))
+        return trace
+
+
+def _names(names: Any) -> Any:
+    """Give names one form, whatever holds them."""
+    if names is None or isinstance(names, str):
+        return names if names is None else [names]
+    return list(names)
