@@ -202,9 +202,7 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
     def answer(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Answer a call of one of PyMC's functions on this model."""
         on_cluster = isinstance(self._place, OnCluster)
-        call = make_call(
-            name, self.model, args, kwargs, on_cluster=on_cluster, until=self._until
-        )
+        call = make_call(name, self.model, args, kwargs, on_cluster=on_cluster, until=self._until)
         with blocks.answering():
             return fulfil(call, self._cache, self._place, overwrite=self._overwrite)
 

@@ -90,7 +90,7 @@ def explain_request(cache: Cache, request: Request) -> Explanation:
 def _is_alike(entry: Entry, today: Manifest) -> bool:
     """Tell whether an entry is of the same function."""
     names = [of.get("options", {}).get(OPERATION) for of in (entry.record.manifest, today)]
-    return names[0] == names[1]
+    return bool(names[0] == names[1])
 
 
 def _nearest(entries: list[Entry], today: Manifest) -> tuple[list[str], Entry | None]:

@@ -573,7 +573,7 @@ class Answering:
     def __init__(self, model: pm.Model) -> None:
         self.model = model
 
-    def sample(self, *args: Any, **kwargs: Any) -> Answering:
+    def answer(self, name: str, args: Any, kwargs: Any) -> Answering:
         """Answer with the block itself."""
         return self
 

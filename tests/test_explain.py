@@ -171,11 +171,11 @@ def test_explain_says_that_coordinates_changed(build: Build) -> None:
 def test_explain_says_which_version_changed(
     build_radon: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloudposterior.operations import sample as operation
+    from cloudposterior.operations import options
 
-    installed = operation._version
+    installed = options.version
     with monkeypatch.context() as patch:
-        patch.setattr(operation, "_version", lambda n: "0.1" if n == "pymc" else installed(n))
+        patch.setattr(options, "version", lambda n: "0.1" if n == "pymc" else installed(n))
         cp.sample(build_radon(), cache="disk", **CALL)
     assert explained(build_radon()).changes == (f"pymc 0.1 -> {pm.__version__}",)
 

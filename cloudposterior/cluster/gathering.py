@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cloudposterior.cluster.reach import reaches_workers
-from cloudposterior.samplers.protocol import Segment
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 __all__ = ["Gathering"]
+
+
+class _Piece(Protocol):
+    """Part of a result, as a segment is one."""
+
+    @property
+    def samples(self) -> Any: ...
+
 
 _GATHERED_BYTES = 32 * 2**20
 """What is gathered at once; it lies beside the arrays that it goes into."""
@@ -94,7 +101,9 @@ class Gathering:
     def _measure(self, result: Any) -> None:
         if result is None or isinstance(result, Exception):
             return
-        size = sum(_bytes_of(segment) for segment in result[1])
+        # segments come with the state at their end
+        pieces = result[1] if isinstance(result, tuple) else result
+        size = sum(_bytes_of(piece) for piece in pieces)
         self._largest = max(self._largest, size, _SMALLEST_BYTES)
 
 
@@ -102,8 +111,8 @@ def _is_lost(future: Future) -> bool:
     return future.status in ("lost", "pending")
 
 
-def _bytes_of(segment: Segment) -> int:
-    samples = segment.samples
+def _bytes_of(piece: _Piece) -> int:
+    samples = piece.samples
     if isinstance(samples, dict):
         return sum(value.nbytes for value in samples.values())
     return int(getattr(samples, "nbytes", 0))

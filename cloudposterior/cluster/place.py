@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from xarray import DataTree
 
@@ -24,8 +25,10 @@ from cloudposterior.cluster.prepared import Prepared, prepare
 from cloudposterior.cluster.share import Shared
 from cloudposterior.cluster.submitted import SubmittedRun, find_run_under_way, id_of
 from cloudposterior.cluster.versions import PACKAGES
+from cloudposterior.cluster.work import WorkOnCluster
 from cloudposterior.cluster.workers import check_workers, wait_for_workers
 from cloudposterior.errors import ClusterWarning, tell
+from cloudposterior.operations.call import Call, FunctionCall
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import REACHED, SampleCall
 from cloudposterior.posterior import is_posterior, to_tree
@@ -33,6 +36,7 @@ from cloudposterior.progress.display import choose_display
 from cloudposterior.progress.feed import events_of
 from cloudposterior.progress.table import RunTable
 from cloudposterior.progress.view import RunView
+from cloudposterior.run import Running
 from cloudposterior.samplers.longer_join import Earlier
 from cloudposterior.samplers.protocol import Run, State
 from cloudposterior.samplers.pymc import ANY_COMPILER
@@ -69,7 +73,7 @@ class OnCluster:
     submitted: str = ""
 
     @contextmanager
-    def open(self, call: SampleCall) -> Iterator[RunOnCluster]:
+    def open(self, call: Call) -> Iterator[Running]:
         """Connect to the cluster for as long as a call runs.
 
         Parameters
@@ -82,11 +86,16 @@ class OnCluster:
         ClusterError
             If the cluster cannot be reached.
         """
-        with _view(call, silent=not self.progress) as view:
+        chains = call.chains if isinstance(call, SampleCall) else 0
+        with _view(call, chains, silent=not self.progress) as view:
             view.phase("connecting")
+            most = chains or os.cpu_count() or 1
             # how it ended is told while there is a client
-            with open_client(self.cluster, chains=call.chains) as client, view.ending():
-                yield RunOnCluster(self, call, client, view)
+            with open_client(self.cluster, chains=most) as client, view.ending():
+                if isinstance(call, FunctionCall):
+                    yield WorkOnCluster(call, client, view)
+                else:
+                    yield RunOnCluster(self, cast(SampleCall, call), client, view)
 
 
 @dataclass(frozen=True)
@@ -240,11 +249,12 @@ class RunOnCluster:
         Parts(cache, request, self.call.chains).forget()
 
 
-def _view(call: SampleCall, *, silent: bool) -> RunView:
-    title = f"Sampler Progress: {call.model.name}" if call.model.name else "Sampler Progress"
-    unasked = call.quiet or not call.arguments["progressbar"]
+def _view(call: Call, chains: int, *, silent: bool) -> RunView:
+    what = "Sampler Progress" if chains else call.name
+    title = f"{what}: {call.model.name}" if call.model.name else what
+    unasked = call.quiet or call.arguments.get("progressbar") is False
     choose = partial(choose_display, silent=silent or unasked)
-    return RunView(RunTable("", title, call.chains), choose)
+    return RunView(RunTable("", title, chains), choose)
 
 
 def _nobody(_: str) -> None:

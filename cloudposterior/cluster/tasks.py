@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,10 +16,29 @@ from cloudposterior.cluster.stopping import is_stopped
 from cloudposterior.cluster.versions import check_versions
 from cloudposterior.errors import ChainError, ClusterError, ShippingError
 from cloudposterior.events import TOPIC, ChainReport, Event, Phase, TaskBegun, to_message
-from cloudposterior.samplers.protocol import Budget, Run, Sampler, Segment, State, Tally
+from cloudposterior.operations import work
+from cloudposterior.operations.given import Block, Groups
+from cloudposterior.operations.work import Computed
+from cloudposterior.samplers.protocol import (
+    REPORT_EVERY_S,
+    Budget,
+    Run,
+    Sampler,
+    Segment,
+    State,
+    Tally,
+)
 from cloudposterior.samplers.surroundings import one_thread
 
-__all__ = ["advance", "join_parts", "same", "start", "with_arguments"]
+__all__ = [
+    "advance",
+    "compute_blocks",
+    "compute_whole",
+    "join_parts",
+    "same",
+    "start",
+    "with_arguments",
+]
 
 
 def same(value: Any) -> Any:
@@ -85,6 +105,47 @@ def advance(
         for chain in after.chains:
             tell(Phase("finished", chain, _current_worker()))
     return after, segments
+
+
+def compute_blocks(
+    name: str, model: bytes, run: Run, data: Groups, blocks: Sequence[tuple[Block, Groups]]
+) -> list[Computed]:
+    """Compute blocks of draws; see `operations.work`."""
+    with _as_error_of(name), one_thread():
+        check_versions(run.versions, _current_worker())
+        return work.compute_blocks(name, model, run, data, blocks)
+
+
+def compute_whole(name: str, model: bytes, run: Run) -> list[Computed]:
+    """Compute all of a call; see `operations.work`."""
+    tell, worker = _teller(run.key), _current_worker()
+    stopped, due = _stopper(), [0.0]
+
+    def watch(words: str) -> None:
+        if stopped():
+            raise KeyboardInterrupt
+        if time.monotonic() >= due[0]:
+            due[0] = time.monotonic() + REPORT_EVERY_S
+            tell(Phase("computing", None, worker, words))
+
+    with _as_error_of(name), one_thread():
+        check_versions(run.versions, worker)
+        return work.compute_whole(name, model, run, watch)
+
+
+@contextmanager
+def _as_error_of(name: str) -> Iterator[None]:
+    """Say where something went wrong; an error of any kind travels as it is.
+
+    A future whose task raises a `BaseException` that is no `Exception` never ends.
+    """
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"{name} on {_current_worker()}")
+        raise
+    except BaseException as error:  # noqa: BLE001  (it would take the worker with it)
+        raise ClusterError(f"{name} was ended on {_current_worker()}: {error!r}") from None
 
 
 def _state_of(before: State | tuple[State, list[Segment]] | bytes) -> State:

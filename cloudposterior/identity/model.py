@@ -7,6 +7,7 @@ and the difference of two models can be told from their components.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ __all__ = [
     "model_digest",
     "model_walk",
     "token_of",
+    "tokens_of",
     "without_data",
 ]
 
@@ -248,6 +250,18 @@ def _order(model: pm.Model, field: str) -> Component:
 def token_of(parts: list[Component]) -> str:
     """Give 32 hex digits for a model that was taken apart."""
     return digest_bytes(b"model", *(part.digest() for part in parts)).hex()
+
+
+def tokens_of(model: pm.Model) -> tuple[str, str]:
+    """Give the tokens of a model with and without the values of its `pymc.Data`.
+
+    A model that has none gets tokens that no other has.
+    """
+    try:
+        parts = components(model, model_walk(model))
+    except Exception:  # noqa: BLE001  (why there is none has been said where it counts)
+        return (uuid.uuid4().hex,) * 2
+    return token_of(parts), token_of(without_data(model, parts))
 
 
 def without_data(model: pm.Model, parts: list[Component]) -> list[Component]:

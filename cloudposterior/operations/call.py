@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 import dask.config
@@ -12,8 +12,9 @@ import pymc as pm
 from xarray import DataTree
 
 from cloudposterior.identity.manifest import Option
-from cloudposterior.identity.model import components, model_walk
+from cloudposterior.identity.model import components, model_walk, tokens_of
 from cloudposterior.operations.functions import Function
+from cloudposterior.operations.given import Block, Blocks, Groups
 from cloudposterior.operations.interrupted import interrupts_noted
 from cloudposterior.operations.options import option, plain, versions_of
 from cloudposterior.operations.request import OPERATION, Request, make_request
@@ -28,6 +29,7 @@ class Call(Protocol):
 
     name: str
     model: pm.Model
+    arguments: dict[str, Any]
 
     @property
     def quiet(self) -> bool:
@@ -125,6 +127,10 @@ class FunctionCall:
             settings["numba__fastmath"] = str(bool(fast))
         return settings
 
+    def model_tokens(self) -> tuple[str, str]:
+        """Give the tokens of the model with and without the values of its `pymc.Data`."""
+        return tokens_of(self.model)
+
     def why_not(self) -> str | None:
         """Say why the result of this call cannot be cached; None where it can."""
         if self._nameless:
@@ -165,12 +171,16 @@ class FunctionCall:
     def run(self) -> tuple[Any, Any]:
         """Run the call here, as the function does."""
         if self.why_not():
-            return self.function.own(*self._args, **self._kwargs), recorded_seed(self.seed)
+            return self.compute(*self._args, **self._kwargs), recorded_seed(self.seed)
         arguments, seed = self.to_run()
         with interrupts_noted() as noted:
-            result = self.function.own(**arguments)
+            result = self.compute(**arguments)
         self._interrupted = bool(noted)
         return self.tree_of(result), seed
+
+    def compute(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self.function.own(*args, **kwargs)
 
     def to_run(self) -> tuple[dict[str, Any], Any]:
         """Give the arguments to run it with, and the seed that repeats it, as it is recorded."""
@@ -178,6 +188,23 @@ class FunctionCall:
         if self.is_random and self.seed is None:
             arguments["random_seed"] = int(np.random.SeedSequence().generate_state(1)[0])
         return arguments, recorded_seed(arguments.get("random_seed"))
+
+    def blocks(self) -> Blocks | None:
+        """Give the draws that it is computed for, block by block; None where that cannot be."""
+        return None
+
+    def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
+        """Give the arguments to compute a block with, in the place of those of all draws."""
+        raise NotImplementedError
+
+    @property
+    def large(self) -> tuple[str, ...]:
+        """The arguments that hold the draws: they do not travel with the others."""
+        return ()
+
+    def watched_by(self, watch: Callable[[str], None]) -> dict[str, Any]:
+        """Give arguments that have it told how far the function is, where it can say so."""
+        return {}
 
     def tree_of(self, result: Any) -> DataTree:
         """Give what a cache keeps of what the function returned."""

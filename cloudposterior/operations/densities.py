@@ -8,8 +8,8 @@ import xarray as xr
 from xarray import Dataset, DataTree
 
 from cloudposterior.operations.call import FunctionCall
-from cloudposterior.operations.given import content, dataset_of
-from cloudposterior.posterior import add_group, is_posterior
+from cloudposterior.operations.given import Block, Blocks, Groups, blocks_of, content, dataset_of
+from cloudposterior.posterior import add_group, from_tree, is_posterior
 
 __all__ = ["Deterministics", "LogDensity"]
 
@@ -49,6 +49,16 @@ class _OfDraws(FunctionCall):
         draws, names = self.draws, [str(rv.name) for rv in self.model.free_RVs]
         return draws if draws is None or set(names) - set(draws.data_vars) else draws[names]
 
+    @property
+    def large(self) -> tuple[str, ...]:
+        """The arguments that hold the draws: they do not travel with the others."""
+        return (self.given_as,)
+
+    def blocks(self) -> Blocks | None:
+        """Give the draws, block by block."""
+        draws = self._inputs()
+        return None if draws is None else blocks_of(draws, self.arguments["sample_dims"])
+
     def tree_of(self, result: Any) -> DataTree:
         """Give what a cache keeps of what the function returned."""
         tree: DataTree = DataTree.from_dict({self.result_group: result})
@@ -73,6 +83,11 @@ class LogDensity(_OfDraws):
             arguments["extend_inferencedata"] = False
         return arguments, seed
 
+    def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
+        """Give the arguments to compute a block with, in the place of those of all draws."""
+        tree: DataTree = DataTree.from_dict(dict(groups))
+        return {"idata": from_tree(tree), "extend_inferencedata": False}
+
     def why_not(self) -> str | None:
         """Say why the result of this call cannot be cached; None where it can."""
         if not is_posterior(self.arguments.get("idata")):
@@ -94,6 +109,12 @@ class Deterministics(_OfDraws):
     given_as = "dataset"
     result_group = "deterministics"
     not_in_key = FunctionCall.not_in_key | {"dataset", "merge_dataset", "extend_dataset", "group"}
+
+    def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
+        """Give the arguments to compute a block with, in the place of those of all draws."""
+        alone = {"merge_dataset": False, "extend_dataset": False, "group": None}
+        known = {name: value for name, value in alone.items() if name in self.arguments}
+        return {"dataset": groups["posterior"], **known}
 
     @property
     def draws(self) -> Dataset | None:
@@ -125,5 +146,5 @@ class Deterministics(_OfDraws):
             self._group().update(computed)
             return self.arguments["dataset"]
         if self.arguments["merge_dataset"]:
-            return xr.merge([self.draws, computed], compat="override")
+            return xr.merge([self._group(), computed], compat="override")
         return computed

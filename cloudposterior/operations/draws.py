@@ -10,7 +10,7 @@ from cloudposterior.operations.call import FunctionCall
 from cloudposterior.posterior import from_tree, is_posterior, to_tree
 from cloudposterior.samplers.pymc import cpu_count
 
-__all__ = ["ExtrasFit", "SMC"]
+__all__ = ["SMC", "ExtrasFit"]
 
 
 class SMC(FunctionCall):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,16 @@ class Fit(FunctionCall):
         options["method"] = str(options["method"]).lower()
         options["inf_kwargs"] = dict(options["inf_kwargs"] or {})
         return options
+
+    def watched_by(self, watch: Callable[[str], None]) -> dict[str, Any]:
+        """Have it told after each step what the loss is."""
+        total, own = self.arguments["n"], list(self.arguments.get("callbacks") or ())
+
+        def tell(_: Any, losses: Any, step: int) -> None:
+            loss = f", loss {losses[-1]:.5g}" if losses is not None and len(losses) else ""
+            watch(f"{step} of {total} steps{loss}")
+
+        return {"callbacks": [*own, tell]}
 
     def tree_of(self, result: Any) -> DataTree:
         """Give the parameters by number, since groups of variables may name theirs alike."""

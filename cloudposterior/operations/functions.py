@@ -67,14 +67,14 @@ _PYMC = tuple(
     _of_pymc(own)
     for own in (
         SAMPLE,
-        pm.sample_prior_predictive,
-        pm.sample_posterior_predictive,
-        pm.compute_log_likelihood,
-        pm.compute_log_prior,
-        pm.compute_deterministics,
-        pm.sample_smc,
-        pm.fit,
-        pm.find_MAP,
+        pm.sampling.sample_prior_predictive,
+        pm.sampling.sample_posterior_predictive,
+        pm.sampling.compute_deterministics,
+        pm.stats.compute_log_likelihood,
+        pm.stats.compute_log_prior,
+        pm.smc.sample_smc,
+        pm.variational.fit,
+        pm.tuning.find_MAP,
     )
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,10 @@ from xarray import Dataset
 
 from cloudposterior.posterior import group, is_posterior
 
-__all__ = ["BLOCK_DRAWS", "Block", "blocks_of", "content", "dataset_of"]
+__all__ = ["BLOCK_DRAWS", "Block", "Blocks", "Groups", "blocks_of", "content", "dataset_of"]
 
 BLOCK_DRAWS = 100
 """Draws of one chain that are computed with one seed; fixed, so that the numbers are."""
-
-Block = dict[str, slice]
-"""Where a block is along each dimension of the draws."""
 
 
 def dataset_of(posterior: Any) -> Dataset | None:
@@ -60,39 +58,85 @@ def _by_name(item: tuple[Any, Any]) -> str:
     return str(item[0])
 
 
-def blocks_of(sizes: Mapping[str, int], dims: Sequence[str]) -> Iterator[tuple[int, ...]]:
-    """Number the blocks that draws are cut into, one tuple each.
+Groups = Mapping[str, Dataset]
+"""Groups of a posterior by name."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Draws that are computed together, with a seed of their own.
+
+    Attributes
+    ----------
+    number : tuple of int
+        Its place among all, along each dimension of the draws.
+    where : mapping of str to slice
+        The draws in it, along each dimension.
+    """
+
+    number: tuple[int, ...]
+    where: Mapping[str, slice]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How long it is along each dimension."""
+        return {dim: part.stop - part.start for dim, part in self.where.items()}
+
+    def seed(self, entropy: int) -> int:
+        """Give its seed, whoever computes it: the same number for the same seed of the call."""
+        sequence = np.random.SeedSequence(entropy, spawn_key=self.number)
+        # of 62 bits, which every function takes
+        return int(sequence.generate_state(1, np.uint64)[0] >> 2)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The draws that a call is computed for, cut into blocks.
+
+    The longest dimension is cut into blocks of `BLOCK_DRAWS`, all others into single items.
+
+    Attributes
+    ----------
+    coords : mapping of str to numpy.ndarray
+        The values of each dimension of the draws, ``("chain", "draw")`` most often.
+    dataset : xarray.Dataset or None
+        The draws; None where there are none yet.
+    data : mapping of str to xarray.Dataset
+        Groups beside them that count, whole for each block.
+    """
+
+    coords: Mapping[str, np.ndarray]
+    dataset: Dataset | None = None
+    data: Groups = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Block]:
+        sizes = {dim: len(values) for dim, values in self.coords.items()}
+        longest = max(reversed(sizes), key=lambda dim: sizes[dim], default="")
+        steps = {dim: BLOCK_DRAWS if dim == longest else 1 for dim in sizes}
+        counts = (range(-(-size // steps[dim])) for dim, size in sizes.items())
+        for number in itertools.product(*counts):
+            starts = {dim: n * steps[dim] for dim, n in zip(sizes, number, strict=True)}
+            yield Block(
+                number,
+                {d: slice(at, min(at + steps[d], sizes[d])) for d, at in starts.items()},
+            )
+
+    def draws(self, block: Block) -> Groups:
+        """Give the draws of a block, as the group that they are; none where there are none yet."""
+        return {} if self.dataset is None else {"posterior": self.dataset.isel(block.where)}
+
+
+def blocks_of(dataset: Dataset, dims: Sequence[str], **data: Dataset | None) -> Blocks:
+    """Cut the draws of a dataset into blocks.
 
     Parameters
     ----------
-    sizes : mapping of str to int
-        How long each dimension is.
+    dataset : xarray.Dataset
+        The draws.
     dims : sequence of str
-        The dimensions of the draws, as ``("chain", "draw")``. The longest one is cut into blocks of
-        `BLOCK_DRAWS`, the others into single items.
+        Their dimensions.
+    **data : xarray.Dataset or None
+        What else counts; None does not.
     """
-    yield from itertools.product(*(range(count) for count in _counts(sizes, dims)))
-
-
-def place_of(number: tuple[int, ...], sizes: Mapping[str, int], dims: Sequence[str]) -> Block:
-    """Say where a block is."""
-    steps = [BLOCK_DRAWS if dim == _longest(sizes, dims) else 1 for dim in dims]
-    return {
-        dim: slice(n * step, min((n + 1) * step, sizes[dim]))
-        for dim, n, step in zip(dims, number, steps, strict=True)
-    }
-
-
-def _counts(sizes: Mapping[str, int], dims: Sequence[str]) -> list[int]:
-    longest = _longest(sizes, dims)
-    return [-(-sizes[dim] // BLOCK_DRAWS) if dim == longest else sizes[dim] for dim in dims]
-
-
-def _longest(sizes: Mapping[str, int], dims: Sequence[str]) -> str:
-    return max(reversed(dims), key=lambda dim: sizes[dim], default="")
-
-
-def seed_of(entropy: int, number: tuple[int, ...]) -> int:
-    """Give the seed of a block."""
-    sequence = np.random.SeedSequence(entropy, spawn_key=number)
-    return int(sequence.generate_state(1, np.uint64)[0] >> 2)
+    coords = {dim: dataset[dim].to_numpy() for dim in dims}
+    return Blocks(coords, dataset, {k: v for k, v in data.items() if v is not None})

@@ -23,7 +23,9 @@ class MaximumAPosteriori(FunctionCall):
     def why_not(self) -> str | None:
         """Say why the result of this call cannot be cached; None where it can."""
         # here it is off by default, and both are kept
-        return "return_raw=True gives an object of SciPy" if self.arguments.get("return_raw") else None
+        return (
+            "return_raw=True gives an object of SciPy" if self.arguments.get("return_raw") else None
+        )
 
     def tree_of(self, result: Any) -> DataTree:
         """Give what a cache keeps of what the function returned."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from xarray import DataTree
 
 from cloudposterior.operations.call import FunctionCall
-from cloudposterior.operations.given import content, dataset_of
+from cloudposterior.operations.given import Block, Blocks, Groups, blocks_of, content, dataset_of
 from cloudposterior.posterior import extend, from_tree, group, is_posterior, to_tree
 
 __all__ = ["DATA_GROUPS", "PosteriorPredictive", "PriorPredictive"]
@@ -26,6 +28,14 @@ class PriorPredictive(FunctionCall):
             options["streams"] = "one a block"
         options["var_names"] = _names(options["var_names"])
         return options
+
+    def blocks(self) -> Blocks:
+        """Give the draws, block by block."""
+        return Blocks({"draw": np.arange(int(self.arguments["draws"]))})
+
+    def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
+        """Give the arguments to compute a block with, in the place of those of all draws."""
+        return {"draws": block.sizes["draw"]}
 
     def tree_of(self, result: Any) -> DataTree:
         """Give what a cache keeps of what the function returned."""
@@ -74,6 +84,37 @@ class PosteriorPredictive(FunctionCall):
             arguments["extend_inferencedata"] = False
         return arguments, seed
 
+    large = ("trace",)
+
+    def blocks(self) -> Blocks | None:
+        """Give the draws, block by block."""
+        trace, dims = self.arguments["trace"], self.arguments["sample_dims"] or ("chain", "draw")
+        draws = dataset_of(trace)
+        if draws is None:
+            return None
+        data = {n: group(trace, n) for n in DATA_GROUPS} if is_posterior(trace) else {}
+        return blocks_of(draws, dims, **data)
+
+    def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
+        """Give the arguments to compute a block with, in the place of those of all draws."""
+        tree: DataTree = DataTree.from_dict(dict(groups))
+        return {"trace": from_tree(tree), "extend_inferencedata": False}
+
+    def compute(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, and leave the model as it was.
+
+        PyMC 5 adds to the observed variables of the model where the posterior has their data; it
+        would be another model then, and one that cannot be sampled any more.
+        """
+        lists = [model.observed_RVs for model in _with_parents(self.model)]
+        before = [list(of) for of in lists]
+        try:
+            return super().compute(*args, **kwargs)
+        finally:
+            for of, variables in zip(lists, before, strict=True):
+                # these lists know no other way to get shorter
+                list.__setitem__(of, slice(None), variables)
+
     def tree_of(self, result: Any) -> DataTree:
         """Give what a cache keeps of what the function returned."""
         return to_tree(result)
@@ -92,3 +133,10 @@ def _names(names: Any) -> Any:
     if names is None or isinstance(names, str):
         return names if names is None else [names]
     return list(names)
+
+
+def _with_parents(model: Any) -> Iterator[Any]:
+    """Give a model, and those that it is part of: what is added to it, they get too."""
+    while model is not None:
+        yield model
+        model = model.parent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import uuid
 from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import pymc as pm
 from xarray import DataTree
 
-from cloudposterior.identity.model import components, model_walk, token_of, without_data
+from cloudposterior.identity.model import components, model_walk, tokens_of
 from cloudposterior.identity.walk import Walk
 from cloudposterior.operations.options import option, plain, versions_of
 from cloudposterior.operations.request import Request, make_request
@@ -126,15 +125,8 @@ class SampleCall:
         return {**select(self.arguments), "kwargs": self.extra}
 
     def model_tokens(self) -> tuple[str, str]:
-        """Give the tokens of the model with and without the values of its `pymc.Data`.
-
-        A model that has none gets tokens that no other has.
-        """
-        try:
-            parts = components(self.model, model_walk(self.model))
-        except Exception:  # noqa: BLE001  (why there is none has been said where it counts)
-            return (uuid.uuid4().hex,) * 2
-        return token_of(parts), token_of(without_data(self.model, parts))
+        """Give the tokens of the model with and without the values of its `pymc.Data`."""
+        return tokens_of(self.model)
 
     @property
     def quiet(self) -> bool:
@@ -168,7 +160,9 @@ class SampleCall:
 
     def _request(self, sampler: str, walk: Walk, parts: list[Any]) -> Request:
         options = tuple(option(name, v, walk) for name, v in self._options(sampler).items())
-        return make_request(self, parts, options, versions_of(_packages(sampler)), self._label(sampler))
+        return make_request(
+            self, parts, options, versions_of(_packages(sampler)), self._label(sampler)
+        )
 
     def _tune(self, sampler: str) -> int | None:
         tune: int | None = self.arguments["tune"]

@@ -145,7 +145,11 @@ class Table:
             f"Finished Chains: {self.finished}"
         )
         now = f"{self.phase}{f' ({self.detail})' if self.detail else ''}"
-        lines = [self.title, counts, f"{now[:1].upper()}{now[1:]} for {spoken(self.elapsed_s)}"]
+        lines = [
+            self.title,
+            *([counts] if self.rows else []),
+            f"{now[:1].upper()}{now[1:]} for {spoken(self.elapsed_s)}",
+        ]
         if self.ended:
             lines[-1] = f"{now[:1].upper()}{now[1:]} after {spoken(self.elapsed_s)}"
         elif self.remaining_s is not None:

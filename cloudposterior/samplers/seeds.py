@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from pymc.util import (
     RandomGeneratorState,
+    _get_seeds_per_chain,
     get_random_generator,
     get_state_from_generator,
     random_generator_from_state,
 )
 
-__all__ = ["chain_seed", "packed_seed", "unpacked_seed"]
+__all__ = ["chain_seed", "one_number", "packed_seed", "unpacked_seed"]
 
 
 def packed_seed(seed: Any) -> Any:
@@ -47,3 +48,14 @@ def chain_seed(packed: Any, chain: int, chains: int) -> int:
     """
     generator = get_random_generator(unpacked_seed(packed)).spawn(chains)[chain]
     return int(generator.integers(2**30))
+
+
+def one_number(seed: Any) -> int:
+    """Give the number that PyMC draws with where there are no chains; a generator moves on.
+
+    Parameters
+    ----------
+    seed : int, sequence of int, numpy.random.Generator or numpy.random.RandomState
+        What `pymc.sample_posterior_predictive` takes as ``random_seed``, but None.
+    """
+    return int(_get_seeds_per_chain(seed, 1)[0])

@@ -1,0 +1,297 @@
+"""A call of a function beside `pymc.sample` on a cluster: in blocks of draws, or whole."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dask.base import tokenize
+from xarray import DataTree
+
+from cloudposterior.cache import Cache
+from cloudposterior.cluster import tasks
+from cloudposterior.cluster.gathering import Gathering
+from cloudposterior.cluster.interrupts import keep_interrupts
+from cloudposterior.cluster.line import lost
+from cloudposterior.cluster.sending import send_bytes
+from cloudposterior.cluster.versions import PACKAGES, versions_here
+from cloudposterior.cluster.workers import Absence, check_workers, wait_for_workers
+from cloudposterior.errors import ClusterError
+from cloudposterior.operations.call import FunctionCall
+from cloudposterior.operations.given import Block, Blocks
+from cloudposterior.operations.joined import Joined
+from cloudposterior.operations.request import Request
+from cloudposterior.operations.work import Computed
+from cloudposterior.progress.feed import events_of
+from cloudposterior.progress.view import RunView
+from cloudposterior.samplers.protocol import Run
+from cloudposterior.samplers.seeds import one_number, packed_seed
+from cloudposterior.samplers.surroundings import say
+from cloudposterior.shipping import pack_arguments, pack_model
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["WorkOnCluster"]
+
+_log = logging.getLogger("pymc")
+
+_TASK_S = 2.0
+_TASK_BYTES = 64 * 2**20
+"""A task takes so many blocks that it takes so long, and gives no more than this."""
+_AHEAD = 2
+"""Tasks for each thread that are under way."""
+
+
+@dataclass
+class WorkOnCluster:
+    """A call that runs on a cluster.
+
+    Attributes
+    ----------
+    call : FunctionCall
+        The call.
+    client : distributed.Client
+        Connected.
+    view : RunView
+        Shows it.
+    """
+
+    call: FunctionCall
+    client: Client
+    view: RunView
+    _held: list[Future] = field(default_factory=list)
+
+    def phase(self, name: str, detail: str = "") -> None:
+        """Show what is being done beside the computing."""
+        self.view.phase(name, detail)
+
+    def states(self) -> DataTree | None:
+        """Give none: there are no chains."""
+        return None
+
+    def forget(self, request: Request, cache: Cache) -> None:
+        """Do nothing: no part of a run is kept."""
+
+    def run(self, request: Request | None, cache: Cache | None, *, fresh: bool) -> tuple[Any, Any]:
+        """Run the call.
+
+        Parameters
+        ----------
+        request : Request or None
+            Its request, from which the tasks have their keys, so that another client that makes the
+            same one joins this run. None where nobody made one.
+        cache : Cache or None
+            Not used: blocks are computed again.
+        fresh : bool
+            Join no run that is under way.
+
+        Returns
+        -------
+        result
+            What a cache keeps of it, or what the function returns where none can.
+        seed
+            The seed that repeats it.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster cannot be used, or workers died of it.
+        ShippingError
+            If the model or an argument cannot be sent.
+        Exception
+            What the function raises.
+        """
+        why_not = self.call.why_not()
+        if why_not is not None:
+            _log.info("%s runs here: %s", self.call.name, why_not)
+            return self.call.run()
+        packages = (*PACKAGES, *self.call.packages)
+        self.view.phase("waiting for workers")
+        wait_for_workers(self.client, tell=print, watch=self.view.watch)
+        check_workers(self.client, packages)
+        keep_interrupts(self.client)
+        sent = request.token if request is not None and not fresh else uuid.uuid4().hex
+        run, seed = self._run(sent, packages)
+        try:
+            self.view.phase("sending the model")
+            model = self._send(pack_model(self.call.model), f"model-{run.model}")
+            blocks = self.call.blocks()
+            if blocks is None:
+                return self._whole(model, run), seed
+            return self._in_blocks(model, run, blocks), seed
+        finally:
+            for future in self._held:
+                future.release()
+
+    def _run(self, sent: str, packages: tuple[str, ...]) -> tuple[Run, Any]:
+        """Give what all tasks share, and the seed as it is recorded."""
+        call = self.call
+        arguments, recorded = call.to_run()
+        seed = arguments.get("random_seed")
+        large = {"model", "random_seed", *call.large}
+        small = {name: value for name, value in arguments.items() if name not in large}
+        # a generator moves on, as it does where PyMC takes it
+        whole = call.blocks() is None
+        packed = packed_seed(seed) if whole or seed is None else one_number(seed)
+        token, structure = call.model_tokens()
+        run = Run(
+            key=tokenize(sent, recorded),
+            model=token,
+            structure=structure,
+            arguments=pack_arguments(small, call.model),
+            seed=packed,
+            chains=0,
+            settings=call.settings,
+            versions=versions_here(packages),
+        )
+        return run, recorded
+
+    def _send(self, data: bytes, key: str) -> Future:
+        future = send_bytes(self.client, data, f"cloudposterior-{key}-{uuid.uuid4().hex}")
+        self._held.append(future)
+        return future
+
+    def _whole(self, model: Future, run: Run) -> DataTree:
+        self.view.phase("computing")
+        with events_of(self.client, run.key, self.view.take):
+            future = self._submit(tasks.compute_whole, model, run, key="whole")
+            (computed,) = self._waited_for([future])
+        self._say(computed)
+        return computed.samples
+
+    def _submit(self, function: Any, *args: Any, key: str) -> Future:
+        name = self.call.function.attribute
+        future = self.client.submit(
+            function, self.call.name, *args, key=f"{name}-{key}-{args[1].key}", pure=False
+        )
+        self._held.append(future)
+        return future
+
+    def _say(self, computed: Computed) -> None:
+        say(computed.said, quiet=self.call.quiet)
+
+    def _waited_for(self, futures: list[Future]) -> list[Computed]:
+        """Wait for all of the futures."""
+        found: list[Computed] = []
+        for _, computed in self._as_they_come(futures, lambda: None):
+            found += computed
+        return found
+
+    def _as_they_come(
+        self, futures: list[Future], more: Any
+    ) -> Iterator[tuple[Future, list[Computed]]]:
+        """Give what tasks gave, as they end; `more` is asked for another one each time."""
+        from distributed import as_completed
+
+        gathering = Gathering(self.client, self._watch)
+        absence = Absence(self.client, self.view.phase)
+        completed = as_completed(futures, loop=self.client.loop)
+        while not completed.is_empty():
+            self._watch()
+            absence.look()
+            batch = completed.next_batch(block=False)
+            if not batch:
+                with completed.thread_condition:
+                    if not completed.has_ready():
+                        completed.thread_condition.wait(0.1)
+                continue
+            if any(future.status == "cancelled" for future in batch):
+                raise lost(self.call.name)
+            for future, result in gathering.results(batch):
+                if result is None:
+                    completed.update([future])
+                elif isinstance(result, BaseException):
+                    raise self._error(future, result)
+                else:
+                    yield future, result
+                    following = more()
+                    if following is not None:
+                        completed.update([following])
+
+    def _watch(self) -> None:
+        if self.view.watch():
+            raise KeyboardInterrupt
+
+    def _error(self, future: Future, error: BaseException) -> BaseException:
+        from distributed.scheduler import KilledWorker
+
+        if isinstance(error, KilledWorker):
+            return ClusterError(
+                f"workers died of {future.key} ({error}): the blocks of {self.call.name} need more "
+                "memory than they have, or what the model calls ends the process"
+            )
+        return error
+
+    def _in_blocks(self, model: Future, run: Run, blocks: Blocks) -> DataTree:
+        return _InBlocks(self, model, run, blocks).computed()
+
+
+class _InBlocks:
+    """The blocks of a call, a few in each task."""
+
+    def __init__(self, work: WorkOnCluster, model: Future, run: Run, blocks: Blocks) -> None:
+        self._work = work
+        self._model = model
+        self._run = run
+        self._blocks = blocks
+        self._all = list(blocks)
+        self._waiting = iter(self._all)
+        self._joined = Joined(blocks.coords)
+        self._done = 0
+        # of a task, until it is known how long a block takes
+        self._size = 1
+        self._data: Any = dict(blocks.data)
+
+    def computed(self) -> DataTree:
+        """Compute all of them."""
+        work = self._work
+        threads = sum(work.client.nthreads().values())
+        first = [self._next() for _ in range(max(1, threads) * _AHEAD)]
+        self._show()
+        for _, computed in work._as_they_come([f for f in first if f is not None], self._next):
+            for one in computed:
+                self._take(one)
+            self._size = _size(computed)
+        return self._joined.tree()
+
+    def _take(self, one: Computed) -> None:
+        assert one.block is not None
+        if not self._done:
+            # what is said of one block is said of all
+            self._work._say(one)
+        self._joined.add(one.samples, one.block)
+        self._done += 1
+        self._show()
+
+    def _show(self) -> None:
+        self._work.view.phase("computing", f"{self._done} of {len(self._all)} blocks")
+
+    def _next(self) -> Future | None:
+        blocks = list(itertools.islice(self._waiting, self._size))
+        if not blocks:
+            return None
+        return self._work._submit(
+            tasks.compute_blocks,
+            self._model,
+            self._run,
+            self._data,
+            [(block, self._blocks.draws(block)) for block in blocks],
+            key=f"{_word(blocks[0])}+{len(blocks)}",
+        )
+
+
+def _size(computed: list[Computed]) -> int:
+    """Say how many blocks a task should take, from what the last one took."""
+    # the first one of a task may have compiled
+    fastest = min(one.elapsed_s for one in computed)
+    largest = max(one.samples.nbytes for one in computed)
+    return max(1, min(int(_TASK_S / max(fastest, 1e-3)), int(_TASK_BYTES / max(largest, 1))))
+
+
+def _word(block: Block) -> str:
+    return ".".join(map(str, block.number))

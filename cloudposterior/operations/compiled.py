@@ -1,0 +1,102 @@
+"""What PyMC compiles for predictions and densities, once for all blocks that a worker computes.
+
+The one file that knows how PyMC comes to these functions; `tests/operations/test_compiled.py` fails
+when it comes to them in another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymc.pytensorf
+import pymc.sampling.forward
+import pymc.stats.log_density
+
+from cloudposterior.samplers.doors import doors
+from cloudposterior.samplers.kept import KeptModel
+
+__all__ = ["compiled_once"]
+
+
+@contextmanager
+def compiled_once(kept: KeptModel, key: Hashable) -> Iterator[None]:
+    """Have PyMC find what it compiled for a call before, in this thread.
+
+    Parameters
+    ----------
+    kept : KeptModel
+        The model; its lock is held.
+    key : hashable
+        Tells apart calls for which other functions are compiled.
+    """
+    with (
+        doors(pymc.sampling.forward, compile_forward_sampling_function=_forward(kept, key)),
+        doors(pymc.stats.log_density, remove_value_transforms=_untransformed(kept, key)),
+        _deterministics(kept, key),
+    ):
+        yield
+
+
+def _forward(kept: KeptModel, key: Hashable) -> Callable[..., Any]:
+    """Compile what draws predictions once, and give it the seed of each block."""
+
+    def answer(own: Callable[..., Any], *args: Any, random_seed: Any, **kwargs: Any) -> Any:
+        def compile_it() -> tuple[Any, list[Any]]:
+            generators: list[Any] = []
+
+            def note(own: Callable[..., Any], rngs: Any, seed: Any) -> None:
+                generators.extend(rngs)
+                own(rngs, seed)
+
+            with doors(pymc.pytensorf, reseed_rngs=note):
+                return own(*args, random_seed=random_seed, **kwargs), generators
+
+        compiled, generators = kept.once(("forward", key), compile_it)
+        pymc.pytensorf.reseed_rngs(generators, random_seed)
+        return compiled
+
+    return answer
+
+
+def _untransformed(kept: KeptModel, key: Hashable) -> Callable[..., Any]:
+    """Keep the model that densities are computed with, and what is compiled for it."""
+
+    def answer(own: Callable[..., Any], model: Any) -> Any:
+        def make() -> Any:
+            other = own(model)
+            logp, compile_fn = other.logp, other.compile_fn
+            # the graph itself is made when there is something to compile
+            other.logp = lambda **asked: asked
+
+            def once(*, outs: Any, **kwargs: Any) -> Any:
+                names = tuple(str(v.name) for v in outs["vars"])
+                return kept.once(
+                    ("density", key, names), lambda: compile_fn(outs=logp(**outs), **kwargs)
+                )
+
+            other.compile_fn = once
+            return other
+
+        return kept.once(("untransformed", key), make)
+
+    return answer
+
+
+@contextmanager
+def _deterministics(kept: KeptModel, key: Hashable) -> Iterator[None]:
+    """Compile deterministics once; predictions are compiled by the same method, and kept above."""
+    compile_fn = kept.model.compile_fn
+
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        if "outs" not in kwargs:
+            return compile_fn(*args, **kwargs)
+        names = tuple(str(v.name) for v in kwargs["outs"])
+        return kept.once(("deterministics", key, names), lambda: compile_fn(*args, **kwargs))
+
+    kept.model.compile_fn = answer
+    try:
+        yield
+    finally:
+        del kept.model.compile_fn

@@ -1,0 +1,134 @@
+"""What a worker does for a call: blocks of draws, or the whole of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dask.base import tokenize
+from xarray import DataTree
+
+from cloudposterior.operations.call import FunctionCall
+from cloudposterior.operations.calls import make_call
+from cloudposterior.operations.compiled import compiled_once
+from cloudposterior.operations.given import Block, Groups
+from cloudposterior.samplers.kept import KeptModel, keep_model
+from cloudposterior.samplers.protocol import Run
+from cloudposterior.samplers.seeds import unpacked_seed
+from cloudposterior.samplers.surroundings import Said, said_kept, settings_of
+from cloudposterior.shipping import unpack_arguments, unpack_model
+
+__all__ = ["Computed", "compute_blocks", "compute_whole"]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What came of a block, or of the whole.
+
+    Attributes
+    ----------
+    block : Block or None
+        The block; None for the whole.
+    samples : xarray.DataTree
+        Its result.
+    elapsed_s : float
+        How long it took, in seconds.
+    said : tuple of Said
+        What PyMC logged and warned of.
+    """
+
+    block: Block | None
+    samples: DataTree
+    elapsed_s: float
+    said: tuple[Said, ...] = ()
+
+
+def compute_blocks(
+    name: str,
+    model: bytes,
+    run: Run,
+    data: Groups,
+    blocks: Sequence[tuple[Block, Groups]],
+) -> list[Computed]:
+    """Compute a call for some of its draws.
+
+    Parameters
+    ----------
+    name : str
+        The function.
+    model : bytes
+        The model.
+    run : Run
+        The call, without its draws.
+    data : mapping of str to xarray.Dataset
+        Groups of the posterior that count for every block.
+    blocks : sequence of tuple of Block and mapping
+        The blocks, with their draws.
+    """
+    with _surrounded(name, model, run) as (kept, said):
+        # what is compiled depends on which data has changed since the posterior was drawn
+        key = tokenize(name, run.arguments, run.model, data)
+        computed = []
+        for block, draws in blocks:
+            began = time.perf_counter()
+            arguments = unpack_arguments(run.arguments, kept.model)
+            call = _call(name, kept.model, arguments)
+            changed = call.block_arguments(block, {**draws, **data})
+            if call.is_random:
+                changed["random_seed"] = block.seed(run.seed)
+            with compiled_once(kept, key):
+                result = call.compute(**{**call.arguments, **changed})
+            tree = call.tree_of(result)
+            computed.append(Computed(block, tree, time.perf_counter() - began, tuple(said)))
+            said.clear()
+        return computed
+
+
+def compute_whole(name: str, model: bytes, run: Run, watch: Callable[..., None]) -> list[Computed]:
+    """Compute all of a call.
+
+    Parameters
+    ----------
+    name, model, run
+        As for `compute_blocks`.
+    watch : callable
+        Told how far it is, in words, where the function says so.
+    """
+    began = time.perf_counter()
+    said: list[Said] = []
+    with settings_of(run.settings), said_kept(said):
+        # its own: some functions leave their mark on a model
+        own = unpack_model(model)
+        call = _call(name, own, unpack_arguments(run.arguments, own))
+        call.arguments.update(call.watched_by(watch))
+        if call.is_random:
+            call.arguments["random_seed"] = unpacked_seed(run.seed)
+        with own:
+            result = call.compute(**call.arguments)
+        tree = call.tree_of(result)
+    return [Computed(None, tree, time.perf_counter() - began, tuple(said))]
+
+
+_ON_A_WORKER = {"progressbar": False, "cores": 1}
+"""Nobody looks at it there, and a worker's processes may have none of their own."""
+
+
+def _call(name: str, model: Any, arguments: dict[str, Any]) -> FunctionCall:
+    call = make_call(name, model, (), arguments, on_cluster=True)
+    assert isinstance(call, FunctionCall)
+    call.arguments.update({k: v for k, v in _ON_A_WORKER.items() if k in call.arguments})
+    return call
+
+
+@contextmanager
+def _surrounded(name: str, model: bytes, run: Run) -> Iterator[tuple[KeptModel, list[Said]]]:
+    """Give this process's model, with the settings of the client."""
+    said: list[Said] = []
+    # one for each function: after some, PyMC 5 cannot differentiate it any more
+    kept = keep_model(replace(run, structure=f"{run.structure} {name}"), model)
+    with kept.lock, kept.model, settings_of(run.settings), said_kept(said):
+        kept.use_data(run, model)
+        yield kept, said
