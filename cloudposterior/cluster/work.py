@@ -23,13 +23,12 @@ from cloudposterior.cluster.workers import Absence, check_workers, wait_for_work
 from cloudposterior.errors import ClusterError
 from cloudposterior.operations.call import FunctionCall
 from cloudposterior.operations.given import Block, Blocks
-from cloudposterior.operations.joined import Joined
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.work import Computed
 from cloudposterior.progress.feed import events_of
 from cloudposterior.progress.view import RunView
 from cloudposterior.samplers.protocol import Run
-from cloudposterior.samplers.seeds import one_number, packed_seed
+from cloudposterior.samplers.seeds import packed_seed
 from cloudposterior.samplers.surroundings import say
 from cloudposterior.shipping import pack_arguments, pack_model
 
@@ -135,9 +134,8 @@ class WorkOnCluster:
         seed = arguments.get("random_seed")
         large = {"model", "random_seed", *call.large}
         small = {name: value for name, value in arguments.items() if name not in large}
-        # a generator moves on, as it does where PyMC takes it
         whole = call.blocks() is None
-        packed = packed_seed(seed) if whole or seed is None else one_number(seed)
+        packed = packed_seed(seed) if whole else call.block_seed(seed)
         token, structure = call.model_tokens()
         run = Run(
             key=tokenize(sent, recorded),
@@ -162,7 +160,8 @@ class WorkOnCluster:
             future = self._submit(tasks.compute_whole, model, run, key="whole")
             (computed,) = self._waited_for([future])
         self._say(computed)
-        return computed.samples
+        samples: DataTree = computed.samples
+        return samples
 
     def _submit(self, function: Any, *args: Any, key: str) -> Future:
         name = self.call.function.attribute
@@ -241,7 +240,7 @@ class _InBlocks:
         self._blocks = blocks
         self._all = list(blocks)
         self._waiting = iter(self._all)
-        self._joined = Joined(blocks.coords)
+        self._joined = work.call.joined(blocks)
         self._done = 0
         # of a task, until it is known how long a block takes
         self._size = 1

@@ -16,10 +16,12 @@ from cloudposterior.identity.model import components, model_walk, tokens_of
 from cloudposterior.operations.functions import Function
 from cloudposterior.operations.given import Block, Blocks, Groups
 from cloudposterior.operations.interrupted import interrupts_noted
+from cloudposterior.operations.joined import Joined
 from cloudposterior.operations.options import option, plain, versions_of
 from cloudposterior.operations.request import OPERATION, Request, make_request
 from cloudposterior.operations.seed import recorded_seed, seed_value
 from cloudposterior.samplers import pymc as sampler_pymc
+from cloudposterior.samplers.seeds import one_number
 
 __all__ = ["Call", "FunctionCall"]
 
@@ -196,6 +198,31 @@ class FunctionCall:
     def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
         """Give the arguments to compute a block with, in the place of those of all draws."""
         raise NotImplementedError
+
+    def compute_block(self, block: Block, groups: Groups, seed: Any) -> Any:
+        """Compute a block.
+
+        Parameters
+        ----------
+        block : Block
+            The block.
+        groups : mapping of str to xarray.Dataset
+            Its draws, as the group that they are, and all groups beside them that count.
+        seed : Any
+            As `block_seed` gave it to the client.
+        """
+        changed = self.block_arguments(block, groups)
+        if self.is_random:
+            changed["random_seed"] = block.seed(seed)
+        return self.tree_of(self.compute(**{**self.arguments, **changed}))
+
+    def block_seed(self, seed: Any) -> Any:
+        """Give what all blocks have their seeds from; a generator moves on, as in PyMC."""
+        return one_number(seed) if self.is_random else None
+
+    def joined(self, blocks: Blocks) -> Joined:
+        """Give what blocks are put into as they come."""
+        return Joined(blocks.coords)
 
     @property
     def large(self) -> tuple[str, ...]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from xarray import DataTree
 
 from cloudposterior.operations.call import FunctionCall
+from cloudposterior.operations.given import Block, Blocks, Groups
+from cloudposterior.operations.joined import Joined
 from cloudposterior.posterior import from_tree, is_posterior, to_tree
 from cloudposterior.samplers.pymc import cpu_count
+from cloudposterior.samplers.seeds import packed_seed, unpacked_seed
+from cloudposterior.samplers.smc import SMCChain, draw_chain, join_chains
+from cloudposterior.samplers.surroundings import Said, said_kept, say
 
 __all__ = ["SMC", "ExtrasFit"]
 
@@ -33,6 +39,27 @@ class SMC(FunctionCall):
         chains, cores = self.arguments["chains"], self.arguments["cores"]
         return int(chains) if chains is not None else max(2, cores or cpu_count())
 
+    def blocks(self) -> Blocks:
+        """Give the chains, each of them a block."""
+        return Blocks({"chain": np.arange(self.chains)}, length=1)
+
+    def block_seed(self, seed: Any) -> Any:
+        """Give the seed itself: PyMC has those of all chains from it."""
+        return packed_seed(seed)
+
+    def compute_block(self, block: Block, groups: Groups, seed: Any) -> SMCChain:
+        """Draw a chain; what PyMC logs of all of them is the client's to say."""
+        arguments = {**self.arguments, "chains": self.chains, "random_seed": unpacked_seed(seed)}
+        said: list[Said] = []
+        with said_kept(said):
+            chain = draw_chain(self.model, arguments, block.where["chain"].start)
+        say([one for one in said if len(one) == 2], quiet=True)
+        return chain
+
+    def joined(self, blocks: Blocks) -> Joined:
+        """Give what chains are put into as they come."""
+        return _Chains(self)
+
     def label(self) -> str:
         """Name the call with what is readable of it."""
         return f"{super().label()}_chains{self.chains}"
@@ -44,6 +71,26 @@ class SMC(FunctionCall):
     def from_kept(self, tree: DataTree) -> Any:
         """Give what the function returns, from what `tree_of` gave."""
         return from_tree(tree)
+
+
+class _Chains(Joined):
+    """The chains of a call, and the result that PyMC makes of them."""
+
+    def __init__(self, call: SMC) -> None:
+        super().__init__({})
+        self._call = call
+        self._chains: dict[int, SMCChain] = {}
+
+    def add(self, part: Any, block: Block) -> None:
+        """Take in a chain."""
+        self._chains[block.where["chain"].start] = part
+
+    def tree(self) -> DataTree:
+        """Give the result."""
+        chains = [self._chains[number] for number in sorted(self._chains)]
+        # drawn by now: no seed counts any more
+        arguments = {**self._call.arguments, "chains": len(chains), "random_seed": 0}
+        return to_tree(join_chains(self._call.model, arguments, chains))
 
 
 class ExtrasFit(FunctionCall):

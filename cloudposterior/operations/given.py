@@ -93,7 +93,7 @@ class Block:
 class Blocks:
     """The draws that a call is computed for, cut into blocks.
 
-    The longest dimension is cut into blocks of `BLOCK_DRAWS`, all others into single items.
+    The longest dimension is cut into blocks, all others into single items.
 
     Attributes
     ----------
@@ -103,16 +103,19 @@ class Blocks:
         The draws; None where there are none yet.
     data : mapping of str to xarray.Dataset
         Groups beside them that count, whole for each block.
+    length : int
+        How much of the longest dimension is in a block.
     """
 
     coords: Mapping[str, np.ndarray]
     dataset: Dataset | None = None
     data: Groups = field(default_factory=dict)
+    length: int = BLOCK_DRAWS
 
     def __iter__(self) -> Iterator[Block]:
         sizes = {dim: len(values) for dim, values in self.coords.items()}
         longest = max(reversed(sizes), key=lambda dim: sizes[dim], default="")
-        steps = {dim: BLOCK_DRAWS if dim == longest else 1 for dim in sizes}
+        steps = {dim: self.length if dim == longest else 1 for dim in sizes}
         counts = (range(-(-size // steps[dim])) for dim, size in sizes.items())
         for number in itertools.product(*counts):
             starts = {dim: n * steps[dim] for dim, n in zip(sizes, number, strict=True)}

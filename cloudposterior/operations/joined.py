@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from xarray import Dataset, DataTree, Variable
@@ -25,14 +26,14 @@ class Joined:
         self._coords = coords
         self._groups: dict[str, Dataset] = {}
 
-    def add(self, tree: DataTree, block: Block) -> None:
+    def add(self, part: Any, block: Block) -> None:
         """Take in the result of a block, whose dimensions may come in any order."""
-        for name, child in tree.children.items():
-            part = child.to_dataset()
+        for name, child in part.children.items():
+            dataset = child.to_dataset()
             if name not in self._groups:
-                self._groups[name] = self._room_for(part)
+                self._groups[name] = self._room_for(dataset)
             whole = self._groups[name]
-            for variable, values in part.variables.items():
+            for variable, values in dataset.variables.items():
                 where = tuple(block.where.get(str(dim), slice(None)) for dim in values.dims)
                 if variable not in self._coords and self._is_cut(values):
                     whole.variables[variable].values[where] = values.to_numpy()

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dask.base import tokenize
-from xarray import DataTree
 
 from cloudposterior.operations.call import FunctionCall
 from cloudposterior.operations.calls import make_call
@@ -32,7 +31,7 @@ class Computed:
     ----------
     block : Block or None
         The block; None for the whole.
-    samples : xarray.DataTree
+    samples : xarray.DataTree or SMCChain
         Its result.
     elapsed_s : float
         How long it took, in seconds.
@@ -41,7 +40,7 @@ class Computed:
     """
 
     block: Block | None
-    samples: DataTree
+    samples: Any
     elapsed_s: float
     said: tuple[Said, ...] = ()
 
@@ -76,13 +75,9 @@ def compute_blocks(
             began = time.perf_counter()
             arguments = unpack_arguments(run.arguments, kept.model)
             call = _call(name, kept.model, arguments)
-            changed = call.block_arguments(block, {**draws, **data})
-            if call.is_random:
-                changed["random_seed"] = block.seed(run.seed)
             with compiled_once(kept, key):
-                result = call.compute(**{**call.arguments, **changed})
-            tree = call.tree_of(result)
-            computed.append(Computed(block, tree, time.perf_counter() - began, tuple(said)))
+                found = call.compute_block(block, {**draws, **data}, run.seed)
+            computed.append(Computed(block, found, time.perf_counter() - began, tuple(said)))
             said.clear()
         return computed
 

@@ -52,6 +52,23 @@ def test_what_has_no_stream_of_its_own_is_what_pymc_gives(name: str, two_workers
     assert same(there(WORK[name], two_workers), here(WORK[name]))
 
 
+def test_chains_of_smc_have_the_statistics_of_pymcs(two_workers: Client) -> None:
+    """Of more chains than workers, with another kernel, from no seed at all."""
+
+    def draw(p: Any, seed: Any = None) -> Any:
+        options = {"kernel": pm.smc.MH, "chains": 3, "cores": 1, "random_seed": seed}
+        return pm.sample_smc(40, **options, **QUIET)
+
+    ours = there(draw, two_workers)
+    seed = int(ours.attrs["cloudposterior_random_seed"])
+    theirs = here(lambda p: draw(p, seed))
+    assert same(ours, theirs)
+    one, other = (to_tree(each)["sample_stats"] for each in (ours, theirs))
+    for name in set(other.data_vars) - {"_t_sampling"}:
+        # lists of other lengths, with NaN in them
+        assert repr(one[name].to_numpy().tolist()) == repr(other[name].to_numpy().tolist())
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Any:
     with (
