@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
+import math
+import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dask.base import tokenize
@@ -22,9 +24,10 @@ from cloudposterior.cluster.versions import PACKAGES, versions_here
 from cloudposterior.cluster.workers import Absence, check_workers, wait_for_workers
 from cloudposterior.errors import ClusterError
 from cloudposterior.operations.call import FunctionCall
-from cloudposterior.operations.given import Block, Blocks
+from cloudposterior.operations.given import BLOCK_DRAWS, Block, Blocks, bytes_of
+from cloudposterior.operations.interrupted import interrupts_noted
 from cloudposterior.operations.request import Request
-from cloudposterior.operations.work import Computed
+from cloudposterior.operations.work import Computed, compute_blocks
 from cloudposterior.progress.feed import events_of
 from cloudposterior.progress.view import RunView
 from cloudposterior.samplers.protocol import Run
@@ -44,6 +47,12 @@ _TASK_BYTES = 64 * 2**20
 """A task takes so many blocks that it takes so long, and gives no more than this."""
 _AHEAD = 2
 """Tasks for each thread that are under way."""
+_LARGE_BYTES = 32 * 2**20
+"""A block with a larger result may be computed sooner than it is moved."""
+_MOVED_BYTES_A_SECOND = 300 * 10**6
+"""Of results that come from workers on the same machine; from elsewhere it is less."""
+_TRIED = 2
+"""Blocks that are computed here to learn how long one takes."""
 
 
 @dataclass
@@ -118,11 +127,12 @@ class WorkOnCluster:
         run, seed = self._run(sent, packages)
         try:
             self.view.phase("sending the model")
-            model = self._send(pack_model(self.call.model), f"model-{run.model}")
+            packed = pack_model(self.call.model)
+            model = self._send(packed, f"model-{run.model}")
             blocks = self.call.blocks()
             if blocks is None:
                 return self._whole(model, run), seed
-            return self._in_blocks(model, run, blocks), seed
+            return _InBlocks(self, packed, model, run, blocks).computed(), seed
         finally:
             for future in self._held:
                 future.release()
@@ -177,14 +187,17 @@ class WorkOnCluster:
     def _waited_for(self, futures: list[Future]) -> list[Computed]:
         """Wait for all of the futures."""
         found: list[Computed] = []
-        for _, computed in self._as_they_come(futures, lambda: None):
+        for computed, _ in self._as_they_come(futures, lambda: None):
             found += computed
         return found
 
     def _as_they_come(
         self, futures: list[Future], more: Any
-    ) -> Iterator[tuple[Future, list[Computed]]]:
-        """Give what tasks gave, as they end; `more` is asked for another one each time."""
+    ) -> Iterator[tuple[list[Computed], float]]:
+        """Give what tasks gave, as they end, and how long that took to come here, in seconds.
+
+        Each time `more` is asked for another task.
+        """
         from distributed import as_completed
 
         gathering = Gathering(self.client, self._watch)
@@ -201,16 +214,20 @@ class WorkOnCluster:
                 continue
             if any(future.status == "cancelled" for future in batch):
                 raise lost(self.call.name)
+            began = time.perf_counter()
             for future, result in gathering.results(batch):
                 if result is None:
                     completed.update([future])
                 elif isinstance(result, BaseException):
                     raise self._error(future, result)
                 else:
-                    yield future, result
+                    yield result, time.perf_counter() - began
+                    # it is let go of there as soon as it is here
+                    future.release()
                     following = more()
                     if following is not None:
                         completed.update([following])
+                    began = time.perf_counter()
 
     def _watch(self) -> None:
         if self.view.watch():
@@ -226,15 +243,20 @@ class WorkOnCluster:
             )
         return error
 
-    def _in_blocks(self, model: Future, run: Run, blocks: Blocks) -> DataTree:
-        return _InBlocks(self, model, run, blocks).computed()
-
 
 class _InBlocks:
-    """The blocks of a call, a few in each task."""
+    """The blocks of a call, a few in each task.
 
-    def __init__(self, work: WorkOnCluster, model: Future, run: Run, blocks: Blocks) -> None:
+    A block is the same wherever it is computed. Where it takes longer to bring the result of one
+    here than to compute it, those that are left are computed here. Where results are large, so that
+    this may be so, the first ones are.
+    """
+
+    def __init__(
+        self, work: WorkOnCluster, packed: bytes, model: Future, run: Run, blocks: Blocks
+    ) -> None:
         self._work = work
+        self._packed = packed
         self._model = model
         self._run = run
         self._blocks = blocks
@@ -245,18 +267,45 @@ class _InBlocks:
         # of a task, until it is known how long a block takes
         self._size = 1
         self._data: Any = dict(blocks.data)
+        # of a block: to compute it, to compile for it, and to bring it here
+        self._block_s = math.inf
+        self._compiled_s = 0.0
+        self._moving_s = math.inf
 
     def computed(self) -> DataTree:
         """Compute all of them."""
         work = self._work
-        threads = sum(work.client.nthreads().values())
-        first = [self._next() for _ in range(max(1, threads) * _AHEAD)]
         self._show()
-        for _, computed in work._as_they_come([f for f in first if f is not None], self._next):
+        if BLOCK_DRAWS * bytes_of(work.call.computes(), work.call.model) > _LARGE_BYTES:
+            for block in islice(self._waiting, _TRIED):
+                self._take(self._computed_here(block))
+        ahead = max(1, sum(work.client.nthreads().values())) * _AHEAD
+        first = [future for future in (self._next() for _ in range(ahead)) if future is not None]
+        for computed, moving_s in work._as_they_come(first, self._next):
+            self._moving_s = min(self._moving_s, moving_s / len(computed))
             for one in computed:
                 self._take(one)
             self._size = _size(computed)
+        for block in self._waiting:
+            self._take(self._computed_here(block))
         return self._joined.tree()
+
+    @property
+    def _is_cheaper_here(self) -> bool:
+        saved = (len(self._all) - self._done) * (self._moving_s - self._block_s)
+        # what is compiled on a worker has to be compiled here, too
+        return math.isfinite(saved) and saved > self._compiled_s
+
+    def _computed_here(self, block: Block) -> Computed:
+        self._work._watch()
+        name, draws = self._work.call.name, self._blocks.draws(block)
+        with interrupts_noted() as noted:
+            (one,) = compute_blocks(name, self._packed, self._run, self._data, [(block, draws)])
+        if noted:
+            raise KeyboardInterrupt
+        self._moving_s = min(self._moving_s, one.samples.nbytes / _MOVED_BYTES_A_SECOND)
+        self._compiled_s = 0.0
+        return replace(one, compiled_s=0.0)
 
     def _take(self, one: Computed) -> None:
         assert one.block is not None
@@ -264,6 +313,8 @@ class _InBlocks:
             # what is said of one block is said of all
             self._work._say(one)
         self._joined.add(one.samples, one.block)
+        self._block_s = min(self._block_s, one.elapsed_s)
+        self._compiled_s = max(self._compiled_s, one.compiled_s)
         self._done += 1
         self._show()
 
@@ -271,7 +322,7 @@ class _InBlocks:
         self._work.view.phase("computing", f"{self._done} of {len(self._all)} blocks")
 
     def _next(self) -> Future | None:
-        blocks = list(itertools.islice(self._waiting, self._size))
+        blocks = [] if self._is_cheaper_here else list(islice(self._waiting, self._size))
         if not blocks:
             return None
         return self._work._submit(
@@ -286,7 +337,6 @@ class _InBlocks:
 
 def _size(computed: list[Computed]) -> int:
     """Say how many blocks a task should take, from what the last one took."""
-    # the first one of a task may have compiled
     fastest = min(one.elapsed_s for one in computed)
     largest = max(one.samples.nbytes for one in computed)
     return max(1, min(int(_TASK_S / max(fastest, 1e-3)), int(_TASK_BYTES / max(largest, 1))))

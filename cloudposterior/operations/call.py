@@ -195,6 +195,10 @@ class FunctionCall:
         """Give the draws that it is computed for, block by block; None where that cannot be."""
         return None
 
+    def computes(self) -> list[Any]:
+        """Give the variables of the model that it computes for each draw."""
+        return []
+
     def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
         """Give the arguments to compute a block with, in the place of those of all draws."""
         raise NotImplementedError

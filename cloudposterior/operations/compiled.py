@@ -6,8 +6,10 @@ when it comes to them in another way.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pymc.pytensorf
@@ -21,7 +23,7 @@ __all__ = ["compiled_once"]
 
 
 @contextmanager
-def compiled_once(kept: KeptModel, key: Hashable) -> Iterator[None]:
+def compiled_once(kept: KeptModel, key: Hashable) -> Iterator[list[float]]:
     """Have PyMC find what it compiled for a call before, in this thread.
 
     Parameters
@@ -30,16 +32,43 @@ def compiled_once(kept: KeptModel, key: Hashable) -> Iterator[None]:
         The model; its lock is held.
     key : hashable
         Tells apart calls for which other functions are compiled.
+
+    Yields
+    ------
+    list of float
+        For how long something was compiled, each time, in seconds.
     """
+    keeping = _Keeping(kept, key)
     with (
-        doors(pymc.sampling.forward, compile_forward_sampling_function=_forward(kept, key)),
-        doors(pymc.stats.log_density, remove_value_transforms=_untransformed(kept, key)),
-        _deterministics(kept, key),
+        doors(pymc.sampling.forward, compile_forward_sampling_function=_forward(keeping)),
+        doors(pymc.stats.log_density, remove_value_transforms=_untransformed(keeping)),
+        _deterministics(keeping),
     ):
-        yield
+        yield keeping.seconds
 
 
-def _forward(kept: KeptModel, key: Hashable) -> Callable[..., Any]:
+@dataclass
+class _Keeping:
+    """Keeps what is compiled with the model that it is compiled for."""
+
+    kept: KeptModel
+    key: Hashable
+    seconds: list[float] = field(default_factory=list)
+
+    def once(self, kind: Hashable, compile_it: Callable[[], Any]) -> Any:
+        """Give what was compiled, or compile it."""
+
+        def timed() -> Any:
+            began = time.perf_counter()
+            try:
+                return compile_it()
+            finally:
+                self.seconds.append(time.perf_counter() - began)
+
+        return self.kept.once((kind, self.key), timed)
+
+
+def _forward(keeping: _Keeping) -> Callable[..., Any]:
     """Compile what draws predictions once, and give it the seed of each block."""
 
     def answer(own: Callable[..., Any], *args: Any, random_seed: Any, **kwargs: Any) -> Any:
@@ -53,14 +82,14 @@ def _forward(kept: KeptModel, key: Hashable) -> Callable[..., Any]:
             with doors(pymc.pytensorf, reseed_rngs=note):
                 return own(*args, random_seed=random_seed, **kwargs), generators
 
-        compiled, generators = kept.once(("forward", key), compile_it)
+        compiled, generators = keeping.once("forward", compile_it)
         pymc.pytensorf.reseed_rngs(generators, random_seed)
         return compiled
 
     return answer
 
 
-def _untransformed(kept: KeptModel, key: Hashable) -> Callable[..., Any]:
+def _untransformed(keeping: _Keeping) -> Callable[..., Any]:
     """Keep the model that densities are computed with, and what is compiled for it."""
 
     def answer(own: Callable[..., Any], model: Any) -> Any:
@@ -72,31 +101,32 @@ def _untransformed(kept: KeptModel, key: Hashable) -> Callable[..., Any]:
 
             def once(*, outs: Any, **kwargs: Any) -> Any:
                 names = tuple(str(v.name) for v in outs["vars"])
-                return kept.once(
-                    ("density", key, names), lambda: compile_fn(outs=logp(**outs), **kwargs)
+                return keeping.once(
+                    ("density", names), lambda: compile_fn(outs=logp(**outs), **kwargs)
                 )
 
             other.compile_fn = once
             return other
 
-        return kept.once(("untransformed", key), make)
+        return keeping.once("untransformed", make)
 
     return answer
 
 
 @contextmanager
-def _deterministics(kept: KeptModel, key: Hashable) -> Iterator[None]:
+def _deterministics(keeping: _Keeping) -> Iterator[None]:
     """Compile deterministics once; predictions are compiled by the same method, and kept above."""
-    compile_fn = kept.model.compile_fn
+    model = keeping.kept.model
+    compile_fn = model.compile_fn
 
     def answer(*args: Any, **kwargs: Any) -> Any:
         if "outs" not in kwargs:
             return compile_fn(*args, **kwargs)
         names = tuple(str(v.name) for v in kwargs["outs"])
-        return kept.once(("deterministics", key, names), lambda: compile_fn(*args, **kwargs))
+        return keeping.once(("deterministics", names), lambda: compile_fn(*args, **kwargs))
 
-    kept.model.compile_fn = answer
+    model.compile_fn = answer
     try:
         yield
     finally:
-        del kept.model.compile_fn
+        del model.compile_fn

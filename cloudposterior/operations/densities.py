@@ -54,6 +54,15 @@ class _OfDraws(FunctionCall):
         """The arguments that hold the draws: they do not travel with the others."""
         return (self.given_as,)
 
+    def computes(self) -> list[Any]:
+        """Give the variables of the model that it computes for each draw."""
+        names = self.arguments["var_names"]
+        return self.all_of_them() if names is None else [self.model[name] for name in names]
+
+    def all_of_them(self) -> list[Any]:
+        """Give what it computes where nothing is asked for by name."""
+        return list(self.model.deterministics)
+
     def blocks(self) -> Blocks | None:
         """Give the draws, block by block."""
         draws = self._inputs()
@@ -82,6 +91,11 @@ class LogDensity(_OfDraws):
         if self.why_not() is None:
             arguments["extend_inferencedata"] = False
         return arguments, seed
+
+    def all_of_them(self) -> list[Any]:
+        """Give what it computes where nothing is asked for by name."""
+        is_likelihood = self.result_group == "log_likelihood"
+        return list(self.model.observed_RVs if is_likelihood else self.model.free_RVs)
 
     def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
         """Give the arguments to compute a block with, in the place of those of all draws."""

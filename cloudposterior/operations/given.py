@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pymc as pm
 from xarray import Dataset
 
 from cloudposterior.posterior import group, is_posterior
 
-__all__ = ["BLOCK_DRAWS", "Block", "Blocks", "Groups", "blocks_of", "content", "dataset_of"]
+__all__ = [
+    "BLOCK_DRAWS",
+    "Block",
+    "Blocks",
+    "Groups",
+    "blocks_of",
+    "bytes_of",
+    "content",
+    "dataset_of",
+]
 
 BLOCK_DRAWS = 100
 """Draws of one chain that are computed with one seed; fixed, so that the numbers are."""
@@ -143,3 +154,23 @@ def blocks_of(dataset: Dataset, dims: Sequence[str], **data: Dataset | None) -> 
     """
     coords = {dim: dataset[dim].to_numpy() for dim in dims}
     return Blocks(coords, dataset, {k: v for k, v in data.items() if v is not None})
+
+
+def bytes_of(variables: Sequence[Any], model: pm.Model) -> int:
+    """Guess how large the values of variables are for one draw; what is not known counts as one.
+
+    Parameters
+    ----------
+    variables : sequence of pytensor.tensor.TensorVariable
+        Of the model.
+    model : pymc.Model
+        The model.
+    """
+    shapes = (_shape_of(model.rvs_to_values.get(variable, variable)) for variable in variables)
+    return sum(8 * math.prod(size or 1 for size in shape) for shape in shapes)
+
+
+def _shape_of(variable: Any) -> tuple[int | None, ...]:
+    if hasattr(variable, "get_value"):
+        return tuple(np.shape(variable.get_value(borrow=True)))
+    return tuple(variable.type.shape)

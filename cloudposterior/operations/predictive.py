@@ -33,6 +33,13 @@ class PriorPredictive(FunctionCall):
         """Give the draws, block by block."""
         return Blocks({"draw": np.arange(int(self.arguments["draws"]))})
 
+    def computes(self) -> list[Any]:
+        """Give the variables of the model that it computes for each draw."""
+        names = _names(self.arguments["var_names"])
+        model = self.model
+        everything = [*model.basic_RVs, *model.deterministics]
+        return everything if names is None else [model[name] for name in names]
+
     def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
         """Give the arguments to compute a block with, in the place of those of all draws."""
         return {"draws": block.sizes["draw"]}
@@ -94,6 +101,11 @@ class PosteriorPredictive(FunctionCall):
             return None
         data = {n: group(trace, n) for n in DATA_GROUPS} if is_posterior(trace) else {}
         return blocks_of(draws, dims, **data)
+
+    def computes(self) -> list[Any]:
+        """Give the variables of the model that it computes for each draw."""
+        names = _names(self.arguments["var_names"])
+        return list(self.model.observed_RVs) if names is None else [self.model[n] for n in names]
 
     def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
         """Give the arguments to compute a block with, in the place of those of all draws."""

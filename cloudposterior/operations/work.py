@@ -34,7 +34,9 @@ class Computed:
     samples : xarray.DataTree or SMCChain
         Its result.
     elapsed_s : float
-        How long it took, in seconds.
+        How long it took, in seconds, without what was compiled for it.
+    compiled_s : float
+        How long that took.
     said : tuple of Said
         What PyMC logged and warned of.
     """
@@ -42,6 +44,7 @@ class Computed:
     block: Block | None
     samples: Any
     elapsed_s: float
+    compiled_s: float = 0.0
     said: tuple[Said, ...] = ()
 
 
@@ -75,9 +78,10 @@ def compute_blocks(
             began = time.perf_counter()
             arguments = unpack_arguments(run.arguments, kept.model)
             call = _call(name, kept.model, arguments)
-            with compiled_once(kept, key):
+            with compiled_once(kept, key) as compiling:
                 found = call.compute_block(block, {**draws, **data}, run.seed)
-            computed.append(Computed(block, found, time.perf_counter() - began, tuple(said)))
+            elapsed, compiled = time.perf_counter() - began, sum(compiling)
+            computed.append(Computed(block, found, elapsed - compiled, compiled, tuple(said)))
             said.clear()
         return computed
 
@@ -104,7 +108,7 @@ def compute_whole(name: str, model: bytes, run: Run, watch: Callable[..., None])
         with own:
             result = call.compute(**call.arguments)
         tree = call.tree_of(result)
-    return [Computed(None, tree, time.perf_counter() - began, tuple(said))]
+    return [Computed(None, tree, time.perf_counter() - began, 0.0, tuple(said))]
 
 
 _ON_A_WORKER = {"progressbar": False, "cores": 1}
