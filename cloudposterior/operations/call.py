@@ -233,6 +233,11 @@ class FunctionCall:
         """The arguments that hold the draws: they do not travel with the others."""
         return ()
 
+    def on_a_worker(self) -> dict[str, Any]:
+        """Give what is other there: nobody looks, and a worker's process may have none itself."""
+        alone = {"progressbar": False, "cores": 1}
+        return {name: value for name, value in alone.items() if name in self.arguments}
+
     def watched_by(self, watch: Callable[[str], None]) -> dict[str, Any]:
         """Give arguments that have it told how far the function is, where it can say so."""
         return {}

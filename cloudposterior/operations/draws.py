@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -97,11 +98,22 @@ class ExtrasFit(FunctionCall):
     """A call of `pymc_extras.fit`: pathfinder, Laplace and others."""
 
     packages = ("pymc-extras", "scipy")
+    not_in_key = SMC.not_in_key | {"concurrent"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # its methods take one, whichever of them it is
         self.arguments.setdefault("random_seed", None)
+
+    def on_a_worker(self) -> dict[str, Any]:
+        """Give what is other there; pathfinder starts processes unless it is told not to."""
+        if self.arguments.get("method") != "pathfinder":
+            return super().on_a_worker()
+        from pymc_extras.inference.pathfinder import fit_pathfinder
+
+        known = inspect.signature(fit_pathfinder).parameters
+        alone = {"progressbar": False, "cores": 1, "concurrent": None}
+        return {name: value for name, value in alone.items() if name in known}
 
     def label(self) -> str:
         """Name the call with what is readable of it."""

@@ -111,14 +111,10 @@ def compute_whole(name: str, model: bytes, run: Run, watch: Callable[..., None])
     return [Computed(None, tree, time.perf_counter() - began, 0.0, tuple(said))]
 
 
-_ON_A_WORKER = {"progressbar": False, "cores": 1}
-"""Nobody looks at it there, and a worker's processes may have none of their own."""
-
-
 def _call(name: str, model: Any, arguments: dict[str, Any]) -> FunctionCall:
     call = make_call(name, model, (), arguments, on_cluster=True)
     assert isinstance(call, FunctionCall)
-    call.arguments.update({k: v for k, v in _ON_A_WORKER.items() if k in call.arguments})
+    call.arguments.update(call.on_a_worker())
     return call
 
 

@@ -191,7 +191,7 @@ def note_compilations() -> None:
     import pytensor
     from pytensor.compile import FunctionMaker
 
-    from cloudposterior.samplers.doors import COMPILING
+    from cloudposterior.samplers.compiling import COMPILING
 
     make = FunctionMaker.__init__
 
