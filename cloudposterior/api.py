@@ -65,9 +65,10 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
     While the block is open, `pymc.sample` for this model and in this thread looks into the cache
     first, and so do `pymc.sample_prior_predictive`, `pymc.sample_posterior_predictive`,
     `pymc.compute_log_likelihood`, `pymc.stats.compute_log_prior`, `pymc.compute_deterministics`,
-    `pymc.sample_smc`, `pymc.fit`, `pymc.find_MAP` and `pymc_extras.fit`. It prints ``cached result`` and returns at once where the same request was sampled
-    before; else it samples with PyMC, its output and its defaults, here or on a cluster, and keeps
-    the result. Calls for other models, and calls in other threads, are PyMC's own.
+    `pymc.sample_smc`, `pymc.fit`, `pymc.find_MAP` and `pymc_extras.fit`. It prints ``cached
+    result`` and returns at once where the same request was run before; else PyMC runs it, with its
+    output and its defaults, here or on a cluster, and the result is kept. Calls for other models,
+    and calls in other threads, are PyMC's own.
 
     Parameters
     ----------

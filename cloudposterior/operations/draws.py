@@ -98,7 +98,7 @@ class ExtrasFit(FunctionCall):
     """A call of `pymc_extras.fit`: pathfinder, Laplace and others."""
 
     packages = ("pymc-extras", "scipy")
-    not_in_key = SMC.not_in_key | {"concurrent"}
+    not_in_key = SMC.not_in_key | {"concurrent", "parallel"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -112,7 +112,7 @@ class ExtrasFit(FunctionCall):
         from pymc_extras.inference.pathfinder import fit_pathfinder
 
         known = inspect.signature(fit_pathfinder).parameters
-        alone = {"progressbar": False, "cores": 1, "concurrent": None}
+        alone = {"progressbar": False, "parallel": False, "concurrent": None}
         return {name: value for name, value in alone.items() if name in known}
 
     def label(self) -> str:
