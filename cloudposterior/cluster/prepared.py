@@ -125,7 +125,7 @@ def prepare(
     # a generator moves on when PyMC is asked what it would do
     packed, recorded = packed_seed(seed), recorded_seed(seed)
     known = {} if seed is None else {"random_seed": seed}
-    resolved = resolve({**call.arguments, **known}, call.extra)
+    resolved = resolve({**call.arguments, **known}, call.extra, call.model_tokens()[1])
     earlier = None if fresh else find_earlier(cache, request, call, resolved, recorded)
     chosen = None
     if seed is None and earlier is not None:

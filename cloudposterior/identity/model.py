@@ -279,18 +279,26 @@ def without_data(model: pm.Model, parts: list[Component]) -> list[Component]:
     list of Component
         Equal for two models whose compiled functions are the same.
     """
-    return [_without_values(model, part) if part.kind == "data" else part for part in parts]
+    return [_without_values(model, part) for part in parts]
 
 
 def _without_values(model: pm.Model, part: Component) -> Component:
-    variable = model[part.name]
-    if not hasattr(variable, "set_value"):
-        return part
-    value = np.asarray(variable.get_value(borrow=True))
-    form = digest_bytes(_text(str(value.dtype)), _text(str(value.shape)))
+    variable = model.named_vars.get(part.name)
     aspects = dict(part.aspects)
-    aspects["graph"] = form
+    if part.kind == "data" and hasattr(variable, "set_value"):
+        value = np.asarray(variable.get_value(borrow=True))
+        aspects["graph"] = digest_bytes(_text(str(value.dtype)), _text(str(value.shape)))
+    elif part.kind == "observed" and (data := _observed_data(model, variable)) is not None:
+        # what it is observed as has a component of its own
+        aspects["value"] = digest_bytes(b"data", _text(data))
     return Component(part.kind, part.name, tuple(aspects.items()))
+
+
+def _observed_data(model: pm.Model, variable: Variable) -> str | None:
+    """Name the `pymc.Data` that a variable is observed as; None where it is something else."""
+    value = model.rvs_to_values.get(variable)
+    named = (data for data in model.data_vars if data is value and hasattr(data, "set_value"))
+    return next((str(data.name) for data in named), None)
 
 
 def model_digest(model: pm.Model, walk: Walk | None = None) -> bytes:

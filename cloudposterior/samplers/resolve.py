@@ -6,6 +6,7 @@ to compile, it is left.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,17 @@ class _ReachedError(Exception):
         self.init = None if init is None else str(init).lower()
 
 
-def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
+_MOST_ASSIGNED = 64
+_assigned: OrderedDict[str, dict[type, list[str]]] = OrderedDict()
+"""The variables that PyMC assigned to each step method, by structure of the model.
+
+It differentiates the model to find out; of many models of one structure the first is enough.
+"""
+
+
+def resolve(
+    arguments: Mapping[str, Any], extra: Mapping[str, Any], structure: str | None = None
+) -> Resolved:
     """Ask PyMC how a call would run.
 
     Parameters
@@ -65,6 +76,8 @@ def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
     arguments, extra : mapping
         The named and the other keyword arguments of `pymc.sample`. A generator among them is left
         as a run leaves it.
+    structure : str, optional
+        The token of the model without the values of its `pymc.Data`; None where it has none.
 
     Raises
     ------
@@ -76,7 +89,9 @@ def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
 
     def assign(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         nonlocal steps, given
-        provided, selected = step(*args, **kwargs)
+        provided, selected = _assigned_before(structure, arguments) or step(*args, **kwargs)
+        if structure is not None and not provided:
+            _remember(structure, selected)
         steps, given = (*_kinds(provided), *selected), bool(provided)
         return provided, selected
 
@@ -118,6 +133,23 @@ def resolve(arguments: Mapping[str, Any], extra: Mapping[str, Any]) -> Resolved:
         together = any(issubclass(kind, PopulationArrayStepShared) for kind in steps)
         return Resolved(door.sampler, together, steps, given, door.init)
     raise RuntimeError("pymc.sample came to its end without a sampler; this PyMC is not known here")
+
+
+def _assigned_before(structure: str | None, arguments: Mapping[str, Any]) -> Any:
+    """Give what PyMC assigned to a model of the same structure, in terms of this one."""
+    known = _assigned.get(structure or "")
+    if known is None or arguments["step"] is not None:
+        return None
+    values = {str(value.name): value for value in arguments["model"].value_vars}
+    return [], {kind: [values[name] for name in names] for kind, names in known.items()}
+
+
+def _remember(structure: str, selected: Mapping[type, Any]) -> None:
+    _assigned[structure] = {
+        kind: [str(v.name) for v in variables] for kind, variables in selected.items()
+    }
+    while len(_assigned) > _MOST_ASSIGNED:
+        _assigned.popitem(last=False)
 
 
 def _kinds(steps: Any) -> list[type]:
