@@ -10,6 +10,7 @@ import logging
 import re
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -208,8 +209,10 @@ def _understood(url: str, scheme: str) -> Any:
             "notify= sends with Apprise, which is not installed: "
             "pip install 'cloudposterior[notify]'"
         ) from error
-    with _unlogged():
-        # one after another in the thread that sends, and nothing kept on disk
+    with _unlogged(), warnings.catch_warnings():
+        # of old modules that services import: where warnings are errors, no URL would be understood
+        warnings.simplefilter("ignore")
+        # one after another in the thread that sends
         asset = apprise.AppriseAsset(async_mode=False, secure_logging=True)
         try:
             service = apprise.Apprise.instantiate(url, asset=asset)
