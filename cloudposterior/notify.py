@@ -213,7 +213,9 @@ def _understood(url: str, scheme: str) -> Any:
         # of old modules that services import: where warnings are errors, no URL would be understood
         warnings.simplefilter("ignore")
         # one after another in the thread that sends
-        asset = apprise.AppriseAsset(async_mode=False, secure_logging=True)
+        asset = apprise.AppriseAsset(
+            async_mode=False, secure_logging=True, app_id="cloudposterior", app_desc="PyMC runs"
+        )
         try:
             service = apprise.Apprise.instantiate(url, asset=asset)
         except Exception:  # noqa: BLE001  (what it says may be the URL)

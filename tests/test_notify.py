@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import pickle
@@ -161,6 +162,43 @@ def test_failed_run_sends_its_error(
         cp.sample(build(), notify=server.url(), **short, callback=fails)
     assert server.titles[1:] == ["small: sampling 2 chains failed"]
     assert server.bodies[1:] == ["RuntimeError: disk full"]
+
+
+def interrupted_in_chain(number: int) -> Callable[..., None]:
+    """Give what interrupts a chain in its draws after tuning."""
+
+    def interrupt(*, draw: Any, **_: Any) -> None:
+        if draw.chain == number and draw.draw_idx == 30:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+def test_run_that_ends_early_says_so(
+    build: Build, short: Options, serve: Callable[..., Server]
+) -> None:
+    server = serve()
+    with pytest.warns(cp.CacheWarning, match="interrupted"):
+        cp.sample(build(), notify=server.url(), **short, callback=interrupted_in_chain(0))
+    assert server.titles[1:] == ["small: sampling 2 chains ended incomplete"]
+    assert "of 2 chains" in server.bodies[1]
+    assert server.requests[1][1]["type"] == "warning"
+
+
+def test_run_that_is_interrupted_says_so(
+    build: Build, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        "cloudposterior.samplers.pymc.SAMPLE", functools.wraps(pm.sample)(interrupted)
+    )
+    server = serve()
+    with pytest.raises(KeyboardInterrupt):
+        cp.sample(build(), notify=server.url(), chains=2)
+    assert server.titles[1:] == ["small: sampling 2 chains was interrupted"]
+    assert server.bodies[1:] == ["KeyboardInterrupt"]
 
 
 def test_cached_result_sends_nothing_unless_asked_to(
