@@ -6,6 +6,7 @@ that is shown, logged, raised or pickled has more of them than their schemes.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import threading
@@ -212,10 +213,7 @@ def _understood(url: str, scheme: str) -> Any:
     with _unlogged(), warnings.catch_warnings():
         # of old modules that services import: where warnings are errors, no URL would be understood
         warnings.simplefilter("ignore")
-        # one after another in the thread that sends
-        asset = apprise.AppriseAsset(
-            async_mode=False, secure_logging=True, app_id="cloudposterior", app_desc="PyMC runs"
-        )
+        asset = _asset(apprise)
         try:
             service = apprise.Apprise.instantiate(url, asset=asset)
         except Exception:  # noqa: BLE001  (what it says may be the URL)
@@ -231,6 +229,19 @@ def _understood(url: str, scheme: str) -> Any:
         "Those of all services: https://github.com/caronc/apprise/wiki (the URL is not shown here, "
         "since it may hold credentials)"
     ) from None
+
+
+def _asset(apprise: Any) -> Any:
+    """Have Apprise send in the thread that asks it to, and not in a pool of its own.
+
+    In its pool those that hang would hold up all others, and the end of the process.
+    """
+    options: dict[str, Any] = {"app_id": "cloudposterior", "app_desc": "PyMC runs"}
+    options.update(async_mode=False, secure_logging=True)
+    if "service_timeout" in inspect.signature(apprise.AppriseAsset).parameters:
+        # newer ones have a limit, for which they take the pool
+        options["service_timeout"] = 0
+    return apprise.AppriseAsset(**options)
 
 
 _sending: ContextVar[bool] = ContextVar("cloudposterior_sending", default=False)

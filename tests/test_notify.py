@@ -292,6 +292,20 @@ def test_server_that_hangs_is_not_waited_for(
     assert took < 1
 
 
+def test_servers_that_hang_hold_up_no_other(
+    build: Build, stub_runs: list[pm.Model], serve: Callable[..., Server]
+) -> None:
+    hanging, sound = serve(hangs=True), serve()
+    block = cp.cloud(build(), notify=[*[hanging.url()] * 8, sound.url()], cache=False)
+    with dask.config.set({"cloudposterior.notify-timeout": "1s"}), block:
+        _, told, _ = told_of(lambda: pm.sample(2, chains=2))
+    assert len(told) == 8
+    assert len(sound.requests) == 2
+    # a thread that is no daemon would be waited for when the process ends
+    sending = [t for t in threading.enumerate() if "notify" in t.name.lower()]
+    assert len(sending) >= 8 and all(thread.daemon for thread in sending)
+
+
 def test_interrupt_while_it_waits_returns_the_result(
     build: Build, stub_runs: list[pm.Model], serve: Callable[..., Server], monkeypatch: Any
 ) -> None:
