@@ -223,14 +223,14 @@ def test_several_services_get_each_message(
     assert one.titles == other.titles
 
 
-def test_many_calls_of_a_block_are_not_held_up(
+def test_many_calls_are_not_held_up(
     build: Build, stub_runs: list[pm.Model], serve: Callable[..., Server]
 ) -> None:
     server = serve()
-    with cp.cloud(build(), notify=server.url("ntfy"), cache=False):
-        began = time.monotonic()
-        for _ in range(4):
-            pm.sample(2, chains=2)
+    notifier = cp.Notifier(server.url("ntfy"))
+    began = time.monotonic()
+    for _ in range(4):
+        cp.sample(build(), callbacks=[notifier], cache=False)
     # what Apprise waits between two messages would be six times 5.5 seconds
     assert time.monotonic() - began < 5.5
     assert len(server.requests) == 8
@@ -279,26 +279,29 @@ def test_server_that_hangs_is_not_waited_for(
 ) -> None:
     server = serve(hangs=True)
     notifier = cp.Notifier(server.url())
-    with dask.config.set({"cloudposterior.notify-timeout": "300ms"}):
+    times = []
+    with dask.config.set({"cloudposterior.notify-timeout": "1500ms"}):
         for _ in range(2):
             result, told, took = told_of(
                 lambda: cp.sample(build(), callbacks=[notifier], overwrite=True)
             )
             assert "posterior" in result
-            # Apprise itself would wait four seconds for each of them
-            assert took < 4
             (line,) = told
             assert "json://***" in line and "in time" in line
-    assert took < 1
+            times.append(took)
+    # Apprise itself would wait four seconds for each message
+    assert 1.5 <= times[0] < 4
+    # it is known by now that nobody answers
+    assert times[1] < 1.5
 
 
 def test_servers_that_hang_hold_up_no_other(
     build: Build, stub_runs: list[pm.Model], serve: Callable[..., Server]
 ) -> None:
     hanging, sound = serve(hangs=True), serve()
-    block = cp.cloud(build(), notify=[*[hanging.url()] * 8, sound.url()], cache=False)
-    with dask.config.set({"cloudposterior.notify-timeout": "1s"}), block:
-        _, told, _ = told_of(lambda: pm.sample(2, chains=2))
+    urls = [*[hanging.url()] * 8, sound.url()]
+    with dask.config.set({"cloudposterior.notify-timeout": "1s"}):
+        _, told, _ = told_of(lambda: cp.sample(build(), notify=urls))
     assert len(told) == 8
     assert len(sound.requests) == 2
     # a thread that is no daemon would be waited for when the process ends
