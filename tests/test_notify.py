@@ -138,7 +138,7 @@ def test_run_sends_its_start_and_its_end(
     started, finished = server.bodies
     assert started == "20 draws for tuning and 20 draws of each chain"
     words = finished.split(", ")
-    assert words[0].startswith("took ") and words[0].endswith("seconds")
+    assert words[0].startswith("took ") and " second" in words[0]
     assert words[1].startswith("R-hat up to ") and words[2].startswith("ESS from ")
     divergences = int(result["sample_stats"]["diverging"].sum())
     assert words[3] == f"{divergences} divergence{'s' * (divergences != 1)}"
@@ -211,7 +211,7 @@ def test_cached_result_sends_nothing_unless_asked_to(
     cp.sample(build(), callbacks=[cp.Notifier(server.url(), cached=True)])
     assert len(stub_runs) == 1
     assert [title.rpartition(" ")[2] for title in server.titles] == ["finished"]
-    assert server.bodies[0].startswith("cached result, read in 0 seconds")
+    assert server.bodies[0].startswith("cached result, read in ")
 
 
 def test_several_services_get_each_message(
