@@ -22,6 +22,7 @@ from cloudposterior import config  # noqa: F401  (sets the defaults of the setti
 if TYPE_CHECKING:
     from cloudposterior.api import Run, cloud, explain, runs, sample
     from cloudposterior.cache import DiskCache, Entry, MemoryCache, Record, RemoteCache
+    from cloudposterior.callbacks import Callback, RunInfo
     from cloudposterior.cluster.on_coiled import coiled_cluster
     from cloudposterior.cluster.sizing import ClusterOptions, cluster_options
     from cloudposterior.cluster.submitted import SubmittedRun
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         BlockError,
         CacheFileError,
         CacheWarning,
+        CallbackWarning,
         ChainError,
         CloudPosteriorError,
         ClusterError,
@@ -40,12 +42,16 @@ if TYPE_CHECKING:
     )
     from cloudposterior.explanation import Explanation
     from cloudposterior.many import map  # noqa: A004  (what it does to models)
+    from cloudposterior.notify import Notifier
     from cloudposterior.submission import attach, submit
+    from cloudposterior.summary import RunSummary
 
 __all__ = [
     "BlockError",
     "CacheFileError",
     "CacheWarning",
+    "Callback",
+    "CallbackWarning",
     "ChainError",
     "CloudPosteriorError",
     "ClusterError",
@@ -56,9 +62,12 @@ __all__ = [
     "Entry",
     "Explanation",
     "MemoryCache",
+    "Notifier",
     "Record",
     "RemoteCache",
     "Run",
+    "RunInfo",
+    "RunSummary",
     "ShippingError",
     "SubmittedRun",
     "TokenError",
@@ -85,13 +94,17 @@ _HOMES = {
     "MemoryCache": "cache",
     "Record": "cache",
     "RemoteCache": "cache",
+    "Callback": "callbacks",
+    "RunInfo": "callbacks",
     "coiled_cluster": "cluster.on_coiled",
     "ClusterOptions": "cluster.sizing",
     "cluster_options": "cluster.sizing",
     "SubmittedRun": "cluster.submitted",
     "map": "many",
+    "Notifier": "notify",
     "attach": "submission",
     "submit": "submission",
+    "RunSummary": "summary",
     "Explanation": "explanation",
 }
 """The module of each public name; all others are errors and warnings."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -12,11 +12,13 @@ import pymc as pm
 from cloudposterior import blocks
 from cloudposterior.cache import Cache
 from cloudposterior.cache.choice import MEMORY, CacheChoice, choose_cache
+from cloudposterior.callbacks import checked_callbacks
 from cloudposterior.cluster.connect import check_cluster
 from cloudposterior.cluster.place import OnCluster
 from cloudposterior.errors import BlockError, TokenError
 from cloudposterior.explanation import Explanation, explain_request
 from cloudposterior.identity import AnyModel
+from cloudposterior.notify import Notifier
 from cloudposterior.operations.calls import make_call
 from cloudposterior.operations.sample import SampleCall
 from cloudposterior.operations.until import Target
@@ -57,6 +59,11 @@ def _place(cluster: Any, *, keep_chains: bool, progress: bool) -> Place:
     if cluster is None:
         return Here(progress)
     return OnCluster(cluster, keep_chains, progress)
+
+
+def _callbacks(callbacks: Iterable[Any] | None, notify: Any) -> tuple[Any, ...]:
+    notifiers = () if notify is None else (Notifier(notify),)
+    return (*checked_callbacks(callbacks), *notifiers)
 
 
 class cloud:  # noqa: N801  (a context manager, named as it reads)
@@ -101,14 +108,24 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         each chain, and then a tenth more each time), so the result, of equally long chains,
         depends on the seed and not on time. None (the default) draws all. Needs a cluster, and
         PyMC's own sampler or nutpie. A key of its own.
+    callbacks : iterable of Callback, optional
+        Objects that are told of each call: that it starts, how a run on a cluster stands, and that
+        it has finished or failed (see `Callback`). What they raise is a warning. None for nobody.
+    notify : str or iterable of str, optional
+        Where to send a message when a run starts, and one when it has finished (with R-hat, ESS
+        and divergences) or failed: ``"ntfy://topic"``, or any other URL of Apprise, which comes
+        with ``cloudposterior[notify]``. A cached result sends nothing. None for nowhere.
 
     Raises
     ------
     TypeError
-        If `model` is no `pymc.Model`, `cache` is nothing that results can be kept in, or `cluster`
-        is no cluster or an asynchronous client.
+        If `model` is no `pymc.Model`, `cache` is nothing that results can be kept in, `cluster`
+        is no cluster or an asynchronous client, or `callbacks` are none.
     ValueError
-        If `until` is no target, or nobody could look at the draws while they are made.
+        If `until` is no target, or nobody could look at the draws while they are made; if Apprise
+        does not understand a URL of `notify`.
+    ImportError
+        If `notify` is given, and Apprise is not installed.
     ClusterError
         If the cluster cannot be reached, is closed, gets no worker in time, or has workers with
         another Python, PyMC, PyTensor or sampler. Nothing was sampled then.
@@ -126,6 +143,8 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         If no complete key can be made; the warning names the culprit, and the call runs uncached.
     CacheWarning
         If an entry cannot be read, or the result cannot be saved. It is returned all the same.
+    CallbackWarning
+        If a callback fails, or a message cannot be sent.
 
     Notes
     -----
@@ -166,12 +185,15 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         keep_chains: bool = False,
         progress: bool = True,
         until: Any = None,
+        callbacks: Iterable[Any] | None = None,
+        notify: str | Iterable[str] | None = None,
     ) -> None:
         self.model = checked(model)
         self._until = _target(until, cluster)
         self._place = _place(cluster, keep_chains=keep_chains, progress=progress)
         self._cache = cache_of(cache)
         self._overwrite = overwrite
+        self._callbacks = _callbacks(callbacks, notify)
 
     def __enter__(self) -> pm.Model:
         blocks.open_block(self)
@@ -207,7 +229,13 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         on_cluster = isinstance(self._place, OnCluster)
         call = make_call(name, self.model, args, kwargs, on_cluster=on_cluster, until=self._until)
         with blocks.answering():
-            return fulfil(call, self._cache, self._place, overwrite=self._overwrite)
+            return fulfil(
+                call,
+                self._cache,
+                self._place,
+                overwrite=self._overwrite,
+                callbacks=self._callbacks,
+            )
 
 
 def _leave_context(model: pm.Model) -> bool:
@@ -238,6 +266,8 @@ def sample(
     keep_chains: bool = False,
     progress: bool = True,
     until: Any = None,
+    callbacks: Iterable[Any] | None = None,
+    notify: str | Iterable[str] | None = None,
     **kwargs: Any,
 ) -> Any:
     """Sample a model through the cache and on a cluster, without swapping anything.
@@ -258,6 +288,10 @@ def sample(
         As for `cloud`.
     until : bool or mapping, optional
         As for `cloud`.
+    callbacks : iterable of Callback, optional
+        As for `cloud`.
+    notify : str or iterable of str, optional
+        As for `cloud`.
 
     Returns
     -------
@@ -269,6 +303,8 @@ def sample(
     ------
     TypeError
         As for `cloud`, and as `pymc.sample` raises it.
+    ValueError, ImportError
+        As for `cloud`.
     ClusterError, ShippingError, ChainError
         As for `cloud`.
 
@@ -284,6 +320,8 @@ def sample(
         keep_chains=keep_chains,
         progress=progress,
         until=until,
+        callbacks=callbacks,
+        notify=notify,
     )
     with model:
         return block.answer("sample", args, kwargs)

@@ -9,6 +9,7 @@ __all__ = [
     "BlockError",
     "CacheFileError",
     "CacheWarning",
+    "CallbackWarning",
     "ChainError",
     "CloudPosteriorError",
     "ClusterError",
@@ -75,6 +76,10 @@ class TokenError(CloudPosteriorError, TypeError):
 
 class CacheWarning(UserWarning):
     """A posterior could not be read from, or written to, the cache."""
+
+
+class CallbackWarning(UserWarning):
+    """A callback failed, or a notification was not sent; the run itself goes on."""
 
 
 class ClusterWarning(UserWarning):

@@ -146,9 +146,17 @@ def _zipped(pairs: Any, sets: Any, shared: dict[str, Any], *, counted: bool) -> 
             ) from None
         if not isinstance(model, pm.Model):
             raise TypeError(f"cp.map takes models: {name!r} is a {type(model).__name__}")
-        yield _Fit(name, model, {**shared, **own})
+        yield _Fit(name, model, _without_callbacks({**shared, **own}))
     if counted and next(sets, None) is not None:
         raise ValueError("arguments= has more sets of arguments than there are models")
+
+
+def _without_callbacks(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what would be told of each of many fits, which may be drawn by other clients' runs."""
+    for name in ("callbacks", "notify"):
+        if arguments.get(name) is not None:
+            raise TypeError(f"{name}= is for one run at a time: use cp.cloud or cp.sample")
+    return arguments
 
 
 class _Mapping:

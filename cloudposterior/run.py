@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from xarray import DataTree
 
 from cloudposterior.cache import Cache, Entry, Record
+from cloudposterior.callbacks import Telling
 from cloudposterior.errors import CacheWarning, DisplayWarning, TokenError, TokenWarning, tell, warn
 from cloudposterior.explanation import near_miss
 from cloudposterior.operations.call import Call
@@ -19,6 +20,7 @@ from cloudposterior.operations.request import Request
 from cloudposterior.operations.seed import seed_attribute
 from cloudposterior.posterior import is_posterior, to_tree
 from cloudposterior.progress.display import say
+from cloudposterior.progress.table import Table
 
 __all__ = [
     "STATES",
@@ -88,6 +90,10 @@ class Place(Protocol):
         """Make ready for a call, for as long as it runs and its result is saved."""
         ...
 
+    def heard_by(self, listener: Callable[[Table], None] | None) -> Place:
+        """Give the place that tells somebody how a call stands, where it knows that."""
+        ...
+
 
 @dataclass(frozen=True)
 class Here:
@@ -105,6 +111,10 @@ class Here:
     def open(self, call: Call) -> Iterator[Running]:
         """Do nothing before and after."""
         yield _RunHere(call)
+
+    def heard_by(self, listener: Callable[[Table], None] | None) -> Here:
+        """Give the same: how a call stands is known to PyMC alone."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,14 @@ class _RunHere:
         """Do nothing: no part of a run is kept."""
 
 
-def fulfil(call: Call, cache: Cache | None, place: Place, *, overwrite: bool) -> Any:
+def fulfil(
+    call: Call,
+    cache: Cache | None,
+    place: Place,
+    *,
+    overwrite: bool,
+    callbacks: tuple[Any, ...] = (),
+) -> Any:
     """Answer a call from the cache, or run it and keep what it gives.
 
     Parameters
@@ -139,15 +156,30 @@ def fulfil(call: Call, cache: Cache | None, place: Place, *, overwrite: bool) ->
         Where it runs.
     overwrite : bool
         Run the call in any case, and replace the entry.
+    callbacks : tuple, optional
+        Who is told of it.
 
     Returns
     -------
     xarray.DataTree or arviz.InferenceData
         As the call returns it without this package; the caller owns it.
     """
+    telling = Telling(callbacks, call)
+    with telling.errors():
+        place = place.heard_by(telling.listener)
+        result = _fulfilled(call, cache, place, overwrite=overwrite, telling=telling)
+    telling.finish(result)
+    return result
+
+
+def _fulfilled(
+    call: Call, cache: Cache | None, place: Place, *, overwrite: bool, telling: Telling
+) -> Any:
     if cache is None:
+        telling.start()
         return _run_alone(call, place, fresh=overwrite)
     asked = look_up(call, cache, overwrite=overwrite)
+    telling.start(from_cache=asked.found is not None)
     if asked.request is None:
         return _run_uncached(call, place, asked.why_not)
     if asked.found is not None:

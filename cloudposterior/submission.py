@@ -31,6 +31,8 @@ __all__ = ["attach", "submit"]
 _NEEDS_THIS_PROCESS = {
     "callback": "is called in this process with each draw",
     "trace": "keeps the draws in a place of this process",
+    "callbacks": "are called in this process",
+    "notify": "sends from this process, since its URLs, which may hold credentials, do not travel",
 }
 
 
@@ -55,7 +57,8 @@ def submit(
     model : pymc.Model
         The model.
     *args, **kwargs
-        As for `pymc.sample`, but ``callback`` and ``trace``.
+        As for `pymc.sample`, but ``callback`` and ``trace``; nor are there ``callbacks`` and
+        ``notify`` of `cloud`.
     cluster : distributed.Client, cluster object or str
         As for `cloud`. One that ends with this process, as ``"local"``, takes the run with it.
     cache : {"memory", "disk"}, str, pathlib.Path, bool or Cache, optional
@@ -175,7 +178,7 @@ def attach(run_id: str, *, cluster: Any, cache: CacheChoice = False) -> Submitte
 
 def _refuse_what_needs_this_process(call: SampleCall) -> None:
     for name, why in _NEEDS_THIS_PROCESS.items():
-        if call.arguments[name] is not None:
+        if {**call.extra, **call.arguments}.get(name) is not None:
             raise TypeError(f"{name}= {why}, which cp.submit lets end: use cp.cloud or cp.sample")
 
 

@@ -15,7 +15,7 @@ LAYERS = (
     {"errors", "events", "config"},
     {"identity", "samplers", "posterior", "shipping"},
     {"operations", "cache", "progress"},
-    {"explanation", "run", "blocks", "cluster"},
+    {"explanation", "run", "blocks", "cluster", "callbacks", "summary", "notify"},
     {"api", "submission", "many", "demo", "cli"},
 )
 WITHIN_A_LAYER = {
@@ -25,6 +25,10 @@ WITHIN_A_LAYER = {
     ("shipping", "identity.ops"),
     ("shipping", "identity.model"),
     ("run", "explanation"),
+    ("run", "callbacks"),
+    ("callbacks", "summary"),
+    ("notify", "callbacks"),
+    ("notify", "summary"),
     ("cluster", "run"),
     ("submission", "api"),
     ("many", "api"),

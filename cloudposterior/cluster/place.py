@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,7 +34,7 @@ from cloudposterior.operations.sample import REACHED, SampleCall
 from cloudposterior.posterior import is_posterior, to_tree
 from cloudposterior.progress.display import choose_display
 from cloudposterior.progress.feed import events_of
-from cloudposterior.progress.table import RunTable
+from cloudposterior.progress.table import RunTable, Table
 from cloudposterior.progress.view import RunView
 from cloudposterior.run import Running
 from cloudposterior.samplers.longer_join import Earlier
@@ -65,12 +65,19 @@ class OnCluster:
         Whether it is shown, here and on the dashboard, how a run stands.
     submitted : str
         The key of the task that drives the run; empty where this client does.
+    listener : callable or None
+        Told how a run stands while it is drawn.
     """
 
     cluster: Any
     keep_chains: bool = False
     progress: bool = True
     submitted: str = ""
+    listener: Callable[[Table], None] | None = None
+
+    def heard_by(self, listener: Callable[[Table], None] | None) -> OnCluster:
+        """Give the place that tells somebody how a run stands."""
+        return replace(self, listener=listener)
 
     @contextmanager
     def open(self, call: Call) -> Iterator[Running]:
@@ -88,6 +95,7 @@ class OnCluster:
         """
         chains = call.chains if isinstance(call, SampleCall) else 0
         with _view(call, chains, silent=not self.progress) as view:
+            view.listener = self.listener
             view.phase("connecting")
             most = chains or os.cpu_count() or 1
             # how it ended is told while there is a client

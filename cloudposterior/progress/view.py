@@ -17,6 +17,8 @@ from cloudposterior.progress.table import RunTable, Table
 __all__ = ["RunView", "views_under_way"]
 
 _EVERY_S = 0.25
+_HEARD_EVERY_S = 1.0
+_HEARD = ("sampling", "computing", "stopping", "gathering")
 _UNDER_WAY: list[RunView] = []
 
 
@@ -56,6 +58,9 @@ class RunView:
         self._stop = threading.Event()
         self._elsewhere: _Elsewhere | None = None
         self._next = 0.0
+        self._next_heard = 0.0
+        self.listener: Callable[[Table], None] | None = None
+        """Called with the table while it is drawn, in the thread that samples."""
         self._display: Display
         try:
             self._display = choose(self.stop)
@@ -152,7 +157,15 @@ class RunView:
         if now >= self._next:
             self._next = now + _EVERY_S
             self._try(self._display.show)
+        if now >= self._next_heard and self.listener is not None and self._is_heard:
+            self.listener(self.status())
+            # what the listener takes is no reason to call it more often
+            self._next_heard = time.monotonic() + _HEARD_EVERY_S
         return self.stopped
+
+    @property
+    def _is_heard(self) -> bool:
+        return self.table.phase.name in _HEARD
 
     def _try(self, show: Callable[[Any], None]) -> None:
         table = self.status()
