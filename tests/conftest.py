@@ -15,6 +15,7 @@ import xarray as xr
 
 from cloudposterior.cache.choice import MEMORY
 from cloudposterior.posterior import from_tree, to_tree
+from cloudposterior.operations import functions
 from cloudposterior.samplers import pymc as sampler_pymc
 
 
@@ -32,6 +33,9 @@ def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
+
+# which looks for PyMC's functions when it is imported: not while a test has put its own there
+assert functions.functions()
 
 # PyTensor looks for a compiler when it is first asked, and keeps the answer: not while a test has
 # its hand on processes
