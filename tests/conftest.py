@@ -14,8 +14,8 @@ import pytest
 import xarray as xr
 
 from cloudposterior.cache.choice import MEMORY
-from cloudposterior.posterior import from_tree, to_tree
 from cloudposterior.operations import functions
+from cloudposterior.posterior import from_tree, to_tree
 from cloudposterior.samplers import pymc as sampler_pymc
 
 

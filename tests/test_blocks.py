@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import inspect
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -664,3 +665,22 @@ def test_function_swapped_by_somebody_else_is_put_back(
         ] * 3
         assert is_answered(pm.sample())
     assert [place.sample for place in PLACES] == theirs
+
+
+def test_wrapper_made_before_the_package_was_imported_is_answered_for(build: Build) -> None:
+    """In a process of its own, where it is imported late."""
+    code = """
+import pymc as pm
+own = pm.sample
+pm.sample = lambda *args, **kwargs: own(*args, **kwargs)
+wrapper = pm.sample
+import cloudposterior as cp
+with pm.Model(name="late") as model:
+    x = pm.Normal("x")
+cache = cp.MemoryCache()
+with cp.cloud(model, cache=cache):
+    pm.sample(5, tune=5, chains=2, cores=1, nuts_sampler="pymc", progressbar=False)
+assert len(cache.entries()) == 1
+assert pm.sample is wrapper
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

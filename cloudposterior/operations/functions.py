@@ -60,7 +60,8 @@ _MODULES = (pm, pm.sampling, pm.stats, pm.smc, pm.tuning, pm.variational)
 def _of_pymc(own: Callable[..., Any]) -> Function:
     name = own.__name__
     modules = dict.fromkeys((*_MODULES, sys.modules[own.__module__]))
-    return Function(name, own, tuple(m for m in modules if vars(m).get(name) is own))
+    # by name: others may have put theirs there before
+    return Function(name, own, tuple(module for module in modules if name in vars(module)))
 
 
 _PYMC = tuple(
