@@ -41,8 +41,11 @@ if TYPE_CHECKING:
     from cloudposterior.explanation import Explanation
     from cloudposterior.many import map  # noqa: A004  (what it does to models)
     from cloudposterior.submission import attach, submit
+    from cloudposterior.validation.kfold import kfold
+    from cloudposterior.validation.sbc import SBC, sbc
 
 __all__ = [
+    "SBC",
     "BlockError",
     "CacheFileError",
     "CacheWarning",
@@ -68,9 +71,11 @@ __all__ = [
     "cluster_options",
     "coiled_cluster",
     "explain",
+    "kfold",
     "map",
     "runs",
     "sample",
+    "sbc",
     "submit",
 ]
 
@@ -93,6 +98,9 @@ _HOMES = {
     "attach": "submission",
     "submit": "submission",
     "Explanation": "explanation",
+    "kfold": "validation.kfold",
+    "SBC": "validation.sbc",
+    "sbc": "validation.sbc",
 }
 """The module of each public name; all others are errors and warnings."""
 

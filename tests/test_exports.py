@@ -12,6 +12,7 @@ import cloudposterior as cp
 
 def test_exports_are_these() -> None:
     assert cp.__all__ == [
+        "SBC",
         "BlockError",
         "CacheFileError",
         "CacheWarning",
@@ -37,9 +38,11 @@ def test_exports_are_these() -> None:
         "cluster_options",
         "coiled_cluster",
         "explain",
+        "kfold",
         "map",
         "runs",
         "sample",
+        "sbc",
         "submit",
     ]
 
