@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cloudposterior.many import map  # noqa: A004  (what it does to models)
     from cloudposterior.submission import attach, submit
     from cloudposterior.validation.kfold import kfold
+    from cloudposterior.validation.reloo import reloo
     from cloudposterior.validation.sbc import SBC, sbc
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "explain",
     "kfold",
     "map",
+    "reloo",
     "runs",
     "sample",
     "sbc",
@@ -99,6 +101,7 @@ _HOMES = {
     "submit": "submission",
     "Explanation": "explanation",
     "kfold": "validation.kfold",
+    "reloo": "validation.reloo",
     "SBC": "validation.sbc",
     "sbc": "validation.sbc",
 }

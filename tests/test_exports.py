@@ -40,6 +40,7 @@ def test_exports_are_these() -> None:
         "explain",
         "kfold",
         "map",
+        "reloo",
         "runs",
         "sample",
         "sbc",
