@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from cloudposterior.validation.kfold import kfold
     from cloudposterior.validation.reloo import reloo
     from cloudposterior.validation.sbc import SBC, sbc
+    from cloudposterior.validation.sensitivity import Sensitivity, sensitivity
 
 __all__ = [
     "SBC",
@@ -63,6 +64,7 @@ __all__ = [
     "Record",
     "RemoteCache",
     "Run",
+    "Sensitivity",
     "ShippingError",
     "SubmittedRun",
     "TokenError",
@@ -78,6 +80,7 @@ __all__ = [
     "runs",
     "sample",
     "sbc",
+    "sensitivity",
     "submit",
 ]
 
@@ -104,6 +107,8 @@ _HOMES = {
     "reloo": "validation.reloo",
     "SBC": "validation.sbc",
     "sbc": "validation.sbc",
+    "Sensitivity": "validation.sensitivity",
+    "sensitivity": "validation.sensitivity",
 }
 """The module of each public name; all others are errors and warnings."""
 

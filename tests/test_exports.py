@@ -29,6 +29,7 @@ def test_exports_are_these() -> None:
         "Record",
         "RemoteCache",
         "Run",
+        "Sensitivity",
         "ShippingError",
         "SubmittedRun",
         "TokenError",
@@ -44,6 +45,7 @@ def test_exports_are_these() -> None:
         "runs",
         "sample",
         "sbc",
+        "sensitivity",
         "submit",
     ]
 
