@@ -36,8 +36,10 @@ def pairs_of(
     ValueError
         If a row is held out more than once, or never, or is held out of a fit that has it.
     """
-    if isinstance(folds, int):
-        folds = _splitter(folds, stratified=y is not None, grouped=groups is not None, seed=seed)
+    if isinstance(folds, int | np.integer):
+        folds = _splitter(
+            int(folds), stratified=y is not None, grouped=groups is not None, seed=seed
+        )
     if hasattr(folds, "split"):
         known = next((each for each in (y, groups) if isinstance(each, Sized)), None)
         number = rows() if known is None else len(known)

@@ -210,8 +210,8 @@ def sbc(
     Raises
     ------
     ValueError
-        If there is nothing to observe or to rank, or the model has potentials, which draws from
-        the prior leave out.
+        If there is nothing to observe or to rank, there is no seed, or the model has potentials,
+        which draws from the prior leave out.
     Exception
         As `map` raises it.
 
@@ -231,6 +231,8 @@ def sbc(
     source = model if simulate_from is None else simulate_from
     names = [str(rv.name) for rv in model.free_RVs] if var_names is None else list(var_names)
     _check(model, source, names)
+    if random_seed is None:
+        raise ValueError("random_seed= is a number: other simulations would be fitted at each call")
     seeds = [int(seed) for seed in np.random.default_rng(random_seed).integers(2**30, size=n)]
     prior, data = _simulated(model, source, n, seeds[0])
     fits = fit_all(

@@ -140,6 +140,7 @@ def of_nothing() -> pm.Model:
         (mean, {"simulate_from": of_nothing()}, "simulate_from= has no variable .*: y"),
         (mean, {"var_names": ["nu"]}, "the model has no variable of these names: nu"),
         (mean, {"var_names": []}, "no parameter"),
+        (mean, {"random_seed": None}, "is a number"),
     ],
 )
 def test_what_cannot_be_simulated_is_said(model: Any, given: dict[str, Any], match: str) -> None:
