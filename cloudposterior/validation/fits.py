@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pymc as pm
 from scipy.special import logsumexp
-from xarray import DataArray
+from xarray import DataArray, Dataset
 
 from cloudposterior.cache.choice import CacheChoice
 from cloudposterior.many import map as map_models
+from cloudposterior.posterior import to_tree
 
-__all__ = ["Lazily", "fit_all", "log_likelihood", "log_score", "observed_variable"]
+__all__ = ["Lazily", "fit_all", "log_likelihood", "log_score", "observed_variable", "posterior_of"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,12 @@ def observed_variable(model: pm.Model, var_name: str | None) -> Any:
         return model[var_name]
     asked = "" if var_name is None else f", and var_name={var_name!r} is none of them"
     raise ValueError(f"var_name= names one of the observed variables, which are {names}{asked}")
+
+
+def posterior_of(fit: Any) -> Dataset:
+    """Give the draws of a fit."""
+    draws: Dataset = to_tree(fit)["posterior"].to_dataset()
+    return draws
 
 
 def log_likelihood(model: pm.Model, fit: Any, var_name: str) -> DataArray:

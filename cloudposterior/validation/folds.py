@@ -69,14 +69,18 @@ def _splitter(number: int, *, stratified: bool, grouped: bool, seed: int) -> Any
 def _check(pairs: list[Pair]) -> None:
     if not pairs:
         raise ValueError("folds= has no fold")
+    for number, (train, test) in enumerate(pairs):
+        for rows in (train, test):
+            if rows.ndim != 1 or rows.dtype.kind not in "iu":
+                raise ValueError(
+                    f"folds= are pairs of row numbers: fold {number} has an array of {rows.dtype} "
+                    f"of shape {rows.shape}"
+                )
+        if np.intersect1d(train, test).size:
+            raise ValueError(f"fold {number} holds out rows that it also fits")
     held_out = np.concatenate([test for _, test in pairs])
-    if held_out.ndim != 1 or held_out.dtype.kind not in "iu":
-        raise ValueError(f"folds= are pairs of row numbers: got an array of {held_out.dtype}")
     if not np.array_equal(np.sort(held_out), np.arange(held_out.size)):
         raise ValueError(
             f"each row has to be held out once: the folds hold out {held_out.size} rows, of which "
             f"{np.unique(held_out).size} are different and the last is {held_out.max(initial=-1)}"
         )
-    for number, (train, test) in enumerate(pairs):
-        if np.intersect1d(train, test).size:
-            raise ValueError(f"fold {number} holds out rows that it also fits")

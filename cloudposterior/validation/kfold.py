@@ -10,7 +10,6 @@ import pymc as pm
 from xarray import DataArray
 
 from cloudposterior.cache.choice import CacheChoice
-from cloudposterior.posterior import group
 from cloudposterior.validation.elpd import kfold_elpd
 from cloudposterior.validation.fits import (
     Lazily,
@@ -18,6 +17,7 @@ from cloudposterior.validation.fits import (
     log_likelihood,
     log_score,
     observed_variable,
+    posterior_of,
 )
 from cloudposterior.validation.folds import Pair, pairs_of
 
@@ -161,10 +161,10 @@ def _densities(model: pm.Model, fit: Any, var_name: str | None, rows: int) -> Da
 
 
 def _check_parameters(model: pm.Model, fit: Any) -> None:
-    posterior = group(fit, "posterior")
+    posterior = posterior_of(fit)
     shapes = model.eval_rv_shapes()
     for name in (str(rv.name) for rv in model.free_RVs):
-        fitted = None if posterior is None else posterior[name].shape[2:]
+        fitted = posterior[name].shape[2:] if name in posterior else None
         wanted = tuple(int(size) for size in shapes[name])
         if fitted != wanted:
             raise ValueError(

@@ -13,7 +13,7 @@ from xarray import DataArray, Dataset
 
 from cloudposterior.cache.choice import CacheChoice
 from cloudposterior.posterior import group
-from cloudposterior.validation.fits import Lazily, fit_all
+from cloudposterior.validation.fits import Lazily, fit_all, posterior_of
 
 __all__ = ["SBC", "sbc"]
 
@@ -123,7 +123,8 @@ class SBC:
         places = iter(axes.ravel())
         for (title, values), axis in zip(panels.items(), places, strict=False):
             axis.fill_between(points, lower - points, upper - points, alpha=0.2)
-            axis.step(points, _ecdf(values, points) - points, where="post")
+            # at the same places as the band: steps between them would leave it where they may
+            axis.plot(points, _ecdf(values, points) - points)
             axis.set_title(title)
         for axis in places:
             axis.remove()
@@ -243,7 +244,7 @@ def sbc(
         progress=progress,
         **{"compute_convergence_checks": False, **kwargs},
     )
-    posteriors = [_posterior(fit)[names] for fit in fits]
+    posteriors = [posterior_of(fit)[names] for fit in fits]
     thin = _thinning(posteriors) if thin is None else thin
     thinned = [posterior.isel(draw=slice(None, None, thin)) for posterior in posteriors]
     return SBC(
@@ -281,12 +282,6 @@ def _simulated(
     if prior is None or data is None:
         raise ValueError("simulate_from= has no observed variables")
     return prior, data[[str(rv.name) for rv in model.observed_RVs]]
-
-
-def _posterior(fit: Any) -> Dataset:
-    posterior = group(fit, "posterior")
-    assert posterior is not None
-    return posterior
 
 
 def _thinning(posteriors: list[Dataset]) -> int:

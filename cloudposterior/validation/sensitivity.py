@@ -11,11 +11,9 @@ import arviz as az
 import pandas as pd
 import pymc as pm
 from pymc.model.fgraph import clone_model
-from xarray import Dataset
 
 from cloudposterior.cache.choice import CacheChoice
-from cloudposterior.posterior import group
-from cloudposterior.validation.fits import Lazily, fit_all
+from cloudposterior.validation.fits import Lazily, fit_all, posterior_of
 
 __all__ = ["Sensitivity", "sensitivity"]
 
@@ -56,7 +54,7 @@ class Sensitivity:
             of the first, and ``spread``, the standard deviation as a multiple of that of the first.
         """
         tables = {
-            values: az.summary(_posterior(fit), **{"round_to": "none", **kwargs})
+            values: az.summary(posterior_of(fit), **{"round_to": "none", **kwargs})
             for values, fit in self.fits.items()
         }
         first = next(iter(tables.values()))
@@ -167,9 +165,3 @@ def _maker(model: Any, names: tuple[str, ...]) -> Callable[[dict[str, Any]], pm.
         return clone
 
     return make
-
-
-def _posterior(fit: Any) -> Dataset:
-    posterior = group(fit, "posterior")
-    assert posterior is not None
-    return posterior
