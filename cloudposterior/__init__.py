@@ -45,8 +45,13 @@ if TYPE_CHECKING:
     from cloudposterior.notify import Notifier
     from cloudposterior.submission import attach, submit
     from cloudposterior.summary import RunSummary
+    from cloudposterior.validation.kfold import kfold
+    from cloudposterior.validation.reloo import reloo
+    from cloudposterior.validation.sbc import SBC, sbc
+    from cloudposterior.validation.sensitivity import Sensitivity, sensitivity
 
 __all__ = [
+    "SBC",
     "BlockError",
     "CacheFileError",
     "CacheWarning",
@@ -68,6 +73,7 @@ __all__ = [
     "Run",
     "RunInfo",
     "RunSummary",
+    "Sensitivity",
     "ShippingError",
     "SubmittedRun",
     "TokenError",
@@ -77,9 +83,13 @@ __all__ = [
     "cluster_options",
     "coiled_cluster",
     "explain",
+    "kfold",
     "map",
+    "reloo",
     "runs",
     "sample",
+    "sbc",
+    "sensitivity",
     "submit",
 ]
 
@@ -106,6 +116,12 @@ _HOMES = {
     "submit": "submission",
     "RunSummary": "summary",
     "Explanation": "explanation",
+    "kfold": "validation.kfold",
+    "reloo": "validation.reloo",
+    "SBC": "validation.sbc",
+    "sbc": "validation.sbc",
+    "Sensitivity": "validation.sensitivity",
+    "sensitivity": "validation.sensitivity",
 }
 """The module of each public name; all others are errors and warnings."""
 

@@ -12,6 +12,7 @@ import cloudposterior as cp
 
 def test_exports_are_these() -> None:
     assert cp.__all__ == [
+        "SBC",
         "BlockError",
         "CacheFileError",
         "CacheWarning",
@@ -33,6 +34,7 @@ def test_exports_are_these() -> None:
         "Run",
         "RunInfo",
         "RunSummary",
+        "Sensitivity",
         "ShippingError",
         "SubmittedRun",
         "TokenError",
@@ -42,9 +44,13 @@ def test_exports_are_these() -> None:
         "cluster_options",
         "coiled_cluster",
         "explain",
+        "kfold",
         "map",
+        "reloo",
         "runs",
         "sample",
+        "sbc",
+        "sensitivity",
         "submit",
     ]
 

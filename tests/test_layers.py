@@ -16,7 +16,7 @@ LAYERS = (
     {"identity", "samplers", "posterior", "shipping"},
     {"operations", "cache", "progress"},
     {"explanation", "run", "blocks", "cluster", "callbacks", "summary", "notify"},
-    {"api", "submission", "many", "demo", "cli"},
+    {"api", "submission", "many", "demo", "cli", "validation"},
 )
 WITHIN_A_LAYER = {
     ("samplers", "identity.walk"),
@@ -33,6 +33,7 @@ WITHIN_A_LAYER = {
     ("submission", "api"),
     ("many", "api"),
     ("many", "submission"),
+    ("validation", "many"),
     ("demo", "api"),
     ("cli", "api"),
     ("cli", "demo"),

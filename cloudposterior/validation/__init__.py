@@ -1,0 +1,1 @@
+"""What needs many fits of a model: cross-validation, calibration by simulation, other priors."""
