@@ -3,7 +3,7 @@
     python benchmarks/operations_cost.py [--observations 100000] [--draws 1000] [--repeats 2]
 
 Prints for each kind of work how many times as fast as plain PyMC it was: once where computing
-dominates (a process over 200 points, a scan of 300 steps), and once where moving the result does (a
+dominates (a process over 400 points, a scan of 300 steps), and once where moving the result does (a
 cheap likelihood of many observations).
 """
 
@@ -27,7 +27,7 @@ import cloudposterior as cp
 from cloudposterior.posterior import from_tree
 
 
-def process(points: int = 200) -> pm.Model:
+def process(points: int = 400) -> pm.Model:
     x = np.linspace(0, 1, points)[:, None]
     with pm.Model(name="process") as model:
         scale = pm.HalfNormal("scale")
