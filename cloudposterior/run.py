@@ -184,6 +184,7 @@ def _fulfilled(
         return _run_uncached(call, place, asked.why_not)
     if asked.found is not None:
         say_hit(call, asked.found[1] if place.progress else None)
+        call.skip()
         return call.given(asked.found[0])
     if not overwrite:
         with _never_in_the_way("explaining the miss"):

@@ -32,7 +32,7 @@ from cloudposterior.progress.feed import events_of
 from cloudposterior.progress.view import RunView
 from cloudposterior.samplers.protocol import Run
 from cloudposterior.samplers.seeds import packed_seed
-from cloudposterior.samplers.surroundings import say
+from cloudposterior.samplers.surroundings import one_thread, say
 from cloudposterior.shipping import pack_arguments, pack_model
 
 if TYPE_CHECKING:
@@ -142,9 +142,9 @@ class WorkOnCluster:
         call = self.call
         arguments, recorded = call.to_run()
         seed = arguments.get("random_seed")
-        large = {"model", "random_seed", *call.large}
-        small = {name: value for name, value in arguments.items() if name not in large}
         whole = call.blocks() is None
+        apart = {"model", "random_seed", *(() if whole else call.large)}
+        small = {name: value for name, value in arguments.items() if name not in apart}
         packed = packed_seed(seed) if whole else call.block_seed(seed)
         token, structure = call.model_tokens()
         run = Run(
@@ -299,7 +299,8 @@ class _InBlocks:
     def _computed_here(self, block: Block) -> Computed:
         self._work._watch()
         name, draws = self._work.call.name, self._blocks.draws(block)
-        with interrupts_noted() as noted:
+        # as on a worker, where BLAS has one thread and so other last bits
+        with one_thread(), interrupts_noted() as noted:
             (one,) = compute_blocks(name, self._packed, self._run, self._data, [(block, draws)])
         if noted:
             raise KeyboardInterrupt

@@ -7,7 +7,7 @@ and by identity wherever they are met.
 
 from __future__ import annotations
 
-import sys
+import importlib
 
 from cloudposterior.identity.walk import REFUSED, Stream
 
@@ -54,11 +54,11 @@ def _refuse(found: object, name: str) -> None:
 def _register() -> None:
     """Let the walk refuse these objects under whatever name they are met."""
     for module_name, name in (*(("builtins", n) for n in BLIND_BUILTINS), *_NAMES):
-        found = getattr(sys.modules.get(module_name), name, None)
+        found = getattr(importlib.import_module(module_name), name, None)
         if found is not None:
             _refuse(found, f"{module_name}.{name}")
     for module_name, prefix in _PREFIXES:
-        module = sys.modules[module_name]
+        module = importlib.import_module(module_name)
         for name in dir(module):
             if name.startswith(prefix):
                 _refuse(getattr(module, name), f"{module_name}.{name}")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import dask.config
 import numpy as np
 import pymc as pm
+import pytensor
 from xarray import DataTree
 
 from cloudposterior.identity.manifest import Option
@@ -21,7 +22,7 @@ from cloudposterior.operations.options import option, plain, versions_of
 from cloudposterior.operations.request import OPERATION, Request, make_request
 from cloudposterior.operations.seed import recorded_seed, seed_value
 from cloudposterior.samplers import pymc as sampler_pymc
-from cloudposterior.samplers.seeds import one_number
+from cloudposterior.samplers.seeds import seeds_of
 
 __all__ = ["Call", "FunctionCall"]
 
@@ -57,6 +58,13 @@ class Call(Protocol):
     def given(self, result: Any) -> Any:
         """Give what the caller gets, from what `run` gave or a cache kept."""
         ...
+
+    def skip(self) -> None:
+        """Do what running it does to the caller's seed, where that is so documented."""
+        ...
+
+
+_GENERATORS = (np.random.Generator, np.random.RandomState)
 
 
 class FunctionCall:
@@ -137,9 +145,23 @@ class FunctionCall:
         """Say why the result of this call cannot be cached; None where it can."""
         if self._nameless:
             return f"it is given arguments without names: {self._nameless}"
+        if isinstance(self.seed, _GENERATORS) and not self.seeds_taken:
+            return "random_seed= is a generator, which moves on as the function is run"
+        return self.lacks()
+
+    seeds_taken: int = 0
+    """How many seeds the function takes from a generator; 0 where nobody can say."""
+
+    def lacks(self) -> str | None:
+        """Say what this call or its result lacks to be cached; None where it lacks nothing."""
         if self.arguments.get("return_inferencedata", True) is not True:
             return "return_inferencedata=False gives arrays without names for their dimensions"
         return None
+
+    def skip(self) -> None:
+        """Move a generator on as the function does; what comes after gets the same as ever."""
+        if isinstance(self.seed, _GENERATORS):
+            seeds_of(self.seed, self.seeds_taken)
 
     def requests(self) -> Iterator[Request]:
         """Give the request that answers this call."""
@@ -147,8 +169,14 @@ class FunctionCall:
         parts = components(self.model, walk)
         named = {name: plain(value) for name, value in sorted(self.options().items())}
         options: tuple[Option, ...] = tuple(option(n, v, walk) for n, v in named.items())
-        versions = versions_of(("pymc", "pytensor", "numpy", *self.packages))
+        versions = versions_of(("pymc", "pytensor", "numpy", "scipy", *self.all_packages()))
         yield make_request(self, parts, options, versions, self.label())
+
+    def all_packages(self) -> tuple[str, ...]:
+        """Name the distributions that the result depends on, beside those of every call."""
+        backend = (self.arguments.get("compile_kwargs") or {}).get("mode")
+        named = f"{backend or self.arguments.get('backend') or pytensor.config.mode}".lower()
+        return (*self.packages, *(("jax",) if "jax" in named else ()))
 
     def options(self) -> dict[str, Any]:
         """Give what of the call its result depends on, beside the model."""
@@ -222,7 +250,7 @@ class FunctionCall:
 
     def block_seed(self, seed: Any) -> Any:
         """Give what all blocks have their seeds from; a generator moves on, as in PyMC."""
-        return one_number(seed) if self.is_random else None
+        return seeds_of(seed, 1)[0] if self.is_random else None
 
     def joined(self, blocks: Blocks) -> Joined:
         """Give what blocks are put into as they come."""

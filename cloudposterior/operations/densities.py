@@ -9,7 +9,7 @@ from xarray import Dataset, DataTree
 
 from cloudposterior.operations.call import FunctionCall
 from cloudposterior.operations.given import Block, Blocks, Groups, blocks_of, content, dataset_of
-from cloudposterior.posterior import add_group, from_tree, is_posterior
+from cloudposterior.posterior import add_group, from_tree, group, is_posterior
 
 __all__ = ["Deterministics", "LogDensity"]
 
@@ -28,12 +28,12 @@ class _OfDraws(FunctionCall):
         """The draws; None where what was given has no names."""
         return dataset_of(self.arguments.get(self.given_as))
 
-    def why_not(self) -> str | None:
-        """Say why the result of this call cannot be cached; None where it can."""
+    def lacks(self) -> str | None:
+        """Say what this call or its result lacks to be cached; None where it lacks nothing."""
         if self.draws is None:
             kind = type(self.arguments.get(self.given_as)).__name__
             return f"its draws are a {kind}, and have no names for their dimensions"
-        return super().why_not()
+        return super().lacks()
 
     def options(self) -> dict[str, Any]:
         """Give what of the call its result depends on, beside the model."""
@@ -102,11 +102,12 @@ class LogDensity(_OfDraws):
         tree: DataTree = DataTree.from_dict(dict(groups))
         return {"idata": from_tree(tree), "extend_inferencedata": False}
 
-    def why_not(self) -> str | None:
-        """Say why the result of this call cannot be cached; None where it can."""
-        if not is_posterior(self.arguments.get("idata")):
-            return f"what it is given is a {type(self.arguments.get('idata')).__name__}"
-        return super().why_not()
+    def lacks(self) -> str | None:
+        """Say what this call or its result lacks to be cached; None where it lacks nothing."""
+        idata = self.arguments.get("idata")
+        if not is_posterior(idata) or group(idata, "posterior") is None:
+            return f"what it is given, a {type(idata).__name__}, has no group of that name"
+        return super().lacks()
 
     def from_kept(self, tree: DataTree) -> Any:
         """Give the densities, or what the call was given, with them in it."""

@@ -13,7 +13,7 @@ from cloudposterior.operations.given import Block, Blocks, Groups
 from cloudposterior.operations.joined import Joined
 from cloudposterior.posterior import from_tree, is_posterior, to_tree
 from cloudposterior.samplers.pymc import cpu_count
-from cloudposterior.samplers.seeds import packed_seed, unpacked_seed
+from cloudposterior.samplers.seeds import seeds_of
 from cloudposterior.samplers.smc import SMCChain, draw_chain, join_chains
 from cloudposterior.samplers.surroundings import Said, said_kept, say
 
@@ -40,17 +40,22 @@ class SMC(FunctionCall):
         chains, cores = self.arguments["chains"], self.arguments["cores"]
         return int(chains) if chains is not None else max(2, cores or cpu_count())
 
+    @property
+    def seeds_taken(self) -> int:  # type: ignore[override]
+        """How many seeds PyMC takes from a generator: one for each chain."""
+        return self.chains
+
     def blocks(self) -> Blocks:
         """Give the chains, each of them a block."""
         return Blocks({"chain": np.arange(self.chains)}, length=1)
 
     def block_seed(self, seed: Any) -> Any:
-        """Give the seed itself: PyMC has those of all chains from it."""
-        return packed_seed(seed)
+        """Give the seeds of all chains, as PyMC takes them."""
+        return seeds_of(seed, self.chains)
 
     def compute_block(self, block: Block, groups: Groups, seed: Any) -> SMCChain:
         """Draw a chain; what PyMC logs of all of them is the client's to say."""
-        arguments = {**self.arguments, "chains": self.chains, "random_seed": unpacked_seed(seed)}
+        arguments = {**self.arguments, "chains": self.chains, "random_seed": seed}
         said: list[Said] = []
         with said_kept(said):
             chain = draw_chain(self.model, arguments, block.where["chain"].start)
@@ -97,7 +102,7 @@ class _Chains(Joined):
 class ExtrasFit(FunctionCall):
     """A call of `pymc_extras.fit`: pathfinder, Laplace and others."""
 
-    packages = ("pymc-extras", "scipy")
+    packages = ("pymc-extras", "better-optimize", "jax", "blackjax")
     not_in_key = SMC.not_in_key | {"concurrent", "parallel"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

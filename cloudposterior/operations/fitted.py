@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from pymc.variational.callbacks import CheckParametersConvergence
 from pymc.variational.inference import Inference
 from xarray import Dataset, DataTree, Variable
 
@@ -20,10 +21,13 @@ _PARAMETERS, _LOSSES = "parameters", "losses"
 class Fit(FunctionCall):
     """A call of `pymc.fit`: ADVI and its kin."""
 
-    def why_not(self) -> str | None:
-        """Say why the result of this call cannot be cached; None where it can."""
+    def lacks(self) -> str | None:
+        """Say what this call or its result lacks to be cached; None where it lacks nothing."""
         if not isinstance(self.arguments["method"], str):
             return "method= is an object of your own, which the fit goes on with"
+        callbacks = self.arguments.get("callbacks") or ()
+        if not all(isinstance(of, CheckParametersConvergence) for of in callbacks):
+            return "callbacks= are called while it runs"
         return None
 
     def label(self) -> str:

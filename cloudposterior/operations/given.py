@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pymc as pm
 from xarray import Dataset
 
@@ -140,8 +141,8 @@ class Blocks:
         return {} if self.dataset is None else {"posterior": self.dataset.isel(block.where)}
 
 
-def blocks_of(dataset: Dataset, dims: Sequence[str], **data: Dataset | None) -> Blocks:
-    """Cut the draws of a dataset into blocks.
+def blocks_of(dataset: Dataset, dims: Sequence[str], **data: Dataset | None) -> Blocks | None:
+    """Cut the draws of a dataset into blocks; None where there are none, or they are stacked.
 
     Parameters
     ----------
@@ -152,6 +153,9 @@ def blocks_of(dataset: Dataset, dims: Sequence[str], **data: Dataset | None) -> 
     **data : xarray.Dataset or None
         What else counts; None does not.
     """
+    stacked = any(isinstance(dataset.indexes.get(dim), pd.MultiIndex) for dim in dims)
+    if stacked or any(dataset.sizes.get(dim, 0) == 0 for dim in dims):
+        return None
     coords = {dim: dataset[dim].to_numpy() for dim in dims}
     return Blocks(coords, dataset, {k: v for k, v in data.items() if v is not None})
 

@@ -18,14 +18,20 @@ _GROUP = "point"
 class MaximumAPosteriori(FunctionCall):
     """A call of `pymc.find_MAP`."""
 
-    packages = ("scipy",)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # what PyMC 6 also calls its seed; where both are given, it says so
+        if self.is_random and self.seed is None and "seed" in self.arguments:
+            self.arguments["random_seed"] = self.arguments.pop("seed")
 
-    def why_not(self) -> str | None:
-        """Say why the result of this call cannot be cached; None where it can."""
-        # here it is off by default, and both are kept
-        return (
-            "return_raw=True gives an object of SciPy" if self.arguments.get("return_raw") else None
-        )
+    def lacks(self) -> str | None:
+        """Say what this call or its result lacks to be cached; None where it lacks nothing."""
+        # here return_inferencedata is off by default, and both are kept
+        if self.arguments.get("return_raw"):
+            return "return_raw=True gives an object of SciPy"
+        if self.arguments.get("callback") is not None:
+            return "callback= is called while it runs"
+        return None
 
     def tree_of(self, result: Any) -> DataTree:
         """Give what a cache keeps of what the function returned."""

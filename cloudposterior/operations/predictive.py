@@ -21,6 +21,15 @@ DATA_GROUPS = ("constant_data", "observed_data")
 class PriorPredictive(FunctionCall):
     """A call of `pymc.sample_prior_predictive`."""
 
+    seeds_taken = 1
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # what PyMC 5 also calls the number of draws
+        samples = self.arguments.pop("samples", None)
+        if samples is not None:
+            self.arguments["draws"] = samples
+
     def options(self) -> dict[str, Any]:
         """Give what of the call its result depends on, beside the model."""
         options = super().options()
@@ -29,9 +38,10 @@ class PriorPredictive(FunctionCall):
         options["var_names"] = _names(options["var_names"])
         return options
 
-    def blocks(self) -> Blocks:
+    def blocks(self) -> Blocks | None:
         """Give the draws, block by block."""
-        return Blocks({"draw": np.arange(int(self.arguments["draws"]))})
+        draws = int(self.arguments["draws"])
+        return Blocks({"draw": np.arange(draws)}) if draws > 0 else None
 
     def computes(self) -> list[Any]:
         """Give the variables of the model that it computes for each draw."""
@@ -57,13 +67,14 @@ class PosteriorPredictive(FunctionCall):
     """A call of `pymc.sample_posterior_predictive`."""
 
     not_in_key = FunctionCall.not_in_key | {"trace", "extend_inferencedata"}
+    seeds_taken = 1
 
-    def why_not(self) -> str | None:
-        """Say why the result of this call cannot be cached; None where it can."""
+    def lacks(self) -> str | None:
+        """Say what this call or its result lacks to be cached; None where it lacks nothing."""
         if dataset_of(self.arguments.get("trace")) is None:
             kind = type(self.arguments.get("trace")).__name__
             return f"its trace is a {kind}, and has no names for its dimensions"
-        return super().why_not()
+        return super().lacks()
 
     def options(self) -> dict[str, Any]:
         """Give what of the call its result depends on, beside the model."""

@@ -221,6 +221,9 @@ class SampleCall:
         extra = {k: dict(v) if type(v) is dict else v for k, v in self.extra.items()}
         return sampler_pymc.SAMPLE(draws, **call, **extra), seed
 
+    def skip(self) -> None:
+        """Do nothing: a hit leaves the caller's seed as it is."""
+
     def given(self, result: Any) -> Any:
         """Give what the caller gets, from what PyMC returned or a cache kept."""
         return from_tree(result) if isinstance(result, DataTree) else result

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dask.base import tokenize
-
+from cloudposterior.identity.walk import Walk
 from cloudposterior.operations.call import FunctionCall
 from cloudposterior.operations.calls import make_call
 from cloudposterior.operations.compiled import compiled_once
-from cloudposterior.operations.given import Block, Groups
+from cloudposterior.operations.given import Block, Groups, content
 from cloudposterior.samplers.kept import KeptModel, keep_model
 from cloudposterior.samplers.protocol import Run
 from cloudposterior.samplers.seeds import unpacked_seed
@@ -71,8 +70,7 @@ def compute_blocks(
         The blocks, with their draws.
     """
     with _surrounded(name, model, run) as (kept, said):
-        # what is compiled depends on which data has changed since the posterior was drawn
-        key = tokenize(name, run.arguments, run.model, data)
+        key = _key(name, kept, run, data, blocks[0])
         computed = []
         for block, draws in blocks:
             began = time.perf_counter()
@@ -116,6 +114,26 @@ def _call(name: str, model: Any, arguments: dict[str, Any]) -> FunctionCall:
     assert isinstance(call, FunctionCall)
     call.arguments.update(call.on_a_worker())
     return call
+
+
+def _key(
+    name: str, kept: KeptModel, run: Run, data: Groups, block: tuple[Block, Groups]
+) -> tuple[Any, ...]:
+    """Tell apart what is compiled for a call.
+
+    It depends on which variables have draws, and on the data and coordinates that they were drawn
+    with: what has changed since, and all that depends on it, is drawn anew.
+    """
+    draws = block[1].get("posterior")
+    names = None if draws is None else sorted(map(str, draws.data_vars))
+    coords = {} if draws is None else draws.coords
+    known = {
+        str(name): (v.dims, v.to_numpy())
+        for name, v in coords.items()
+        if block[0].where.keys().isdisjoint(v.dims)
+    }
+    groups = {group: content(dataset) for group, dataset in sorted(data.items())}
+    return name, run.arguments, kept.token, Walk().value([names, known, groups])
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from pymc.initial_point import make_initial_point_fn
 from pytensor.graph.basic import Variable
 
 from cloudposterior.samplers.protocol import Run
+from cloudposterior.samplers.pymc import assigns_by_structure
 from cloudposterior.shipping import unpack_model
 
 __all__ = ["KeptModel", "by_value", "keep_model", "kept_models", "shapes_of"]
@@ -99,6 +100,10 @@ class KeptModel:
         value = self._compiled[key] if key in self._compiled else compile_it()
         _remember(self._compiled, key, value, _FUNCTIONS_PER_MODEL)
         return value
+
+    def steps_once(self, assign: Callable[[], Any]) -> Any:
+        """Give the steps that PyMC assigned to the model with the data that it has, or ask it."""
+        return self.once("steps" if assigns_by_structure(self.model) else self.token, assign)
 
     def _gradient(self, compile_it: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         point = kwargs.pop("initial_point", None)

@@ -22,6 +22,7 @@ __all__ = [
     "ANY_COMPILER",
     "PREFERS_NUTPIE",
     "SAMPLE",
+    "assigns_by_structure",
     "compiles_just_in_time",
     "cpu_count",
     "default_chains",
@@ -117,6 +118,16 @@ def uses_only_nuts(model: pm.Model) -> bool:
     """Tell whether PyMC would assign NUTS to every variable (differentiates the model: slow)."""
     provided, selected = assign_step_methods(model, None, methods=STEP_METHODS)
     return not provided and len(selected) == 1 and issubclass(next(iter(selected)), NUTS)
+
+
+def assigns_by_structure(model: pm.Model) -> bool:
+    """Tell whether the steps that PyMC assigns depend on no value of `pymc.Data`.
+
+    To assign steps to discrete variables it evaluates what they are made from, such as the number
+    of categories; and what step methods of others look at, nobody knows.
+    """
+    discrete = any(value.dtype in discrete_types for value in model.value_vars)
+    return not discrete and all(of.__module__.split(".")[0] == "pymc" for of in STEP_METHODS)
 
 
 def sampler_packages(sampler: str) -> tuple[str, ...]:

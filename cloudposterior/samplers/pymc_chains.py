@@ -224,7 +224,7 @@ def _prepare(kept: KeptModel, run: Run) -> _Prepared:
         def decide() -> Any:
             return step(model, given, **kwargs)
 
-        provided, selected = decide() if given is not None else kept.once("steps", decide)
+        provided, selected = decide() if given is not None else kept.steps_once(decide)
         # what was said so far, the client has said already
         said.clear()
         return list(provided), {method: list(values) for method, values in selected.items()}

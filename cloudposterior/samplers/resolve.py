@@ -86,6 +86,8 @@ def resolve(
     """
     steps: tuple[type, ...] = ()
     given = False
+    if structure is not None and not sampler_pymc.assigns_by_structure(arguments["model"]):
+        structure = None
 
     def assign(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         nonlocal steps, given

@@ -13,7 +13,7 @@ from pymc.util import (
     random_generator_from_state,
 )
 
-__all__ = ["chain_seed", "one_number", "packed_seed", "unpacked_seed"]
+__all__ = ["chain_seed", "packed_seed", "seeds_of", "unpacked_seed"]
 
 
 def packed_seed(seed: Any) -> Any:
@@ -50,12 +50,14 @@ def chain_seed(packed: Any, chain: int, chains: int) -> int:
     return int(generator.integers(2**30))
 
 
-def one_number(seed: Any) -> int:
-    """Give the number that PyMC draws with where there are no chains; a generator moves on.
+def seeds_of(seed: Any, count: int) -> list[int]:
+    """Give the seeds that PyMC draws with where it takes no generator; one moves on.
 
     Parameters
     ----------
     seed : int, sequence of int, numpy.random.Generator or numpy.random.RandomState
         What `pymc.sample_posterior_predictive` takes as ``random_seed``, but None.
+    count : int
+        How many of them.
     """
-    return int(_get_seeds_per_chain(seed, 1)[0])
+    return [int(one) for one in _get_seeds_per_chain(seed, count)]

@@ -166,7 +166,7 @@ def _steps_once(kept: KeptModel) -> Callable[..., Any]:
         with COMPILING:
             if given is not None:
                 return step(model, given, **kwargs)
-            provided, selected = kept.once("steps", lambda: step(model, None, **kwargs))
+            provided, selected = kept.steps_once(lambda: step(model, None, **kwargs))
         return list(provided), dict(selected)
 
     return assign

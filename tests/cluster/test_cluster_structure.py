@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 import pytest
 from distributed import Client
 from pymc.sampling import mcmc
 
 import cloudposterior as cp
+from cloudposterior.posterior import to_tree
 from cloudposterior.samplers import resolve
 from cloudposterior.samplers.kept import kept_models
 
@@ -27,8 +29,8 @@ def with_data(number: int) -> pm.Model:
     with pm.Model(name="shared") as model:
         x, seen = pm.Data("x", rng.normal(size=7)), pm.Data("seen", rng.normal(size=7))
         b = pm.Normal("b")
-        count = pm.Poisson("count", 3.0)
-        pm.Normal("y", b * x + count, pm.HalfNormal("s"), observed=seen)
+        c = pm.Normal("c", 3.0)
+        pm.Normal("y", b * x + c, pm.HalfNormal("s"), observed=seen)
     return model
 
 
@@ -57,7 +59,7 @@ def test_pymc_is_asked_once_which_steps_they_take(
         on_cluster(with_data(number), two_workers)
     assert len(asked) == 1
     with with_data(4) as model:
-        step = pm.Metropolis([model["shared::count"]])
+        step = pm.Metropolis([model["shared::c"]])
     on_cluster(model, two_workers, step=[step])
     assert len(asked) == 2
 
@@ -68,3 +70,20 @@ def test_many_fits_of_one_structure_are_those_of_plain_pymc(two_workers: Client)
     )
     for number, fit in enumerate(fits):
         assert_same(fit, plain(with_data(number)))
+
+
+def categories(count: int) -> pm.Model:
+    """A model that is given other steps with more categories."""
+    with pm.Model(name="choice") as model:
+        many = pm.Data("many", count)
+        pm.Categorical("c", p=pt.alloc(1.0 / many, pt.cast(many, "int64")))
+    return model
+
+
+def test_steps_that_depend_on_data_are_those_of_the_data(two_workers: Client) -> None:
+    for count in (2, 5, 2):
+        ours = on_cluster(categories(count), two_workers, draws=60)
+        theirs = plain(categories(count), draws=60)
+        drawn = to_tree(ours)["posterior"]["choice::c"].to_numpy()
+        assert np.array_equal(drawn, to_tree(theirs)["posterior"]["choice::c"].to_numpy())
+        assert set(np.unique(drawn)) == set(range(count))

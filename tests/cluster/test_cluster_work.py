@@ -10,6 +10,7 @@ import numpy as np
 import pymc as pm
 import pytest
 from distributed import Client, LocalCluster
+from threadpoolctl import ThreadpoolController
 
 import cloudposterior as cp
 from cloudposterior.cache import MemoryCache
@@ -17,7 +18,7 @@ from cloudposterior.cluster import tasks, work
 from cloudposterior.operations.given import BLOCK_DRAWS
 from cloudposterior.posterior import from_tree, to_tree
 from cloudposterior.progress.view import RunView
-from tests.operations.results import line, posterior_of, same
+from tests.operations.results import line, posterior_group, posterior_of, same
 from tests.operations.test_calls import QUIET, WORK, drawn_from
 
 from .faults import pool_of_workers
@@ -272,3 +273,82 @@ def test_worker_that_dies_costs_time_only(
         found = there(WORK["predictive"], client)
         assert killed
         assert same(there(WORK["predictive"], client), found)
+
+
+def with_posterior(given: Any, change: Callable[[Any], Any]) -> Any:
+    tree = to_tree(given)
+    groups = {name: child.to_dataset() for name, child in tree.children.items()}
+    return from_tree(type(tree).from_dict({**groups, "posterior": change(groups["posterior"])}))
+
+
+def test_what_has_no_draws_is_drawn_anew_and_what_has_them_is_not(two_workers: Client) -> None:
+    """Whatever a worker has compiled for another posterior."""
+    far = {"line::a": lambda d: d["line::a"] + 1000.0}
+
+    def mean(change: Callable[[Any], Any]) -> float:
+        found = there(
+            lambda p: pm.sample_posterior_predictive(
+                with_posterior(p, change), random_seed=1, **QUIET
+            ),
+            two_workers,
+        )
+        return float(to_tree(found)["posterior_predictive"]["line::y"].mean())
+
+    for _ in range(2):
+        assert abs(mean(lambda d: d.drop_vars("line::a"))) < 10
+        assert abs(mean(lambda d: d.assign(far)) - 1000) < 10
+
+
+STACKED: dict[str, Callable[[Any], Any]] = {
+    "deterministics": lambda d: pm.compute_deterministics(d, sample_dims=["sample"], **QUIET),
+    "predictive": lambda d: pm.sample_posterior_predictive(
+        d, sample_dims=["sample"], random_seed=1, **QUIET
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_stacked_draws_stay_stacked(name: str, two_workers: Client) -> None:
+    def work(p: Any) -> Any:
+        return STACKED[name](posterior_group(p).stack(sample=("chain", "draw")))
+
+    assert same(there(work, two_workers), here(work))
+
+
+def test_no_draws_give_what_pymc_gives(two_workers: Client) -> None:
+    def none(p: Any) -> Any:
+        return pm.compute_deterministics(posterior_group(p).isel(draw=slice(0, 0)), **QUIET)
+
+    assert same(there(none, two_workers), here(none))
+
+
+def test_generator_moves_on_with_chains_of_smc(two_workers: Client) -> None:
+    ours, theirs = np.random.default_rng(4), np.random.default_rng(4)
+
+    def draw(generator: Any) -> Callable[[Any], Any]:
+        return lambda p: pm.sample_smc(20, chains=2, cores=1, random_seed=generator, **QUIET)
+
+    for _ in range(2):
+        assert same(there(draw(ours), two_workers), here(draw(theirs)))
+
+
+def test_blocks_that_are_computed_here_have_one_thread(
+    two_workers: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    compute = work.compute_blocks
+
+    def noting(*args: Any) -> Any:
+        blas = ThreadpoolController().select(user_api="blas").lib_controllers
+        threads.extend(library.num_threads for library in blas)
+        return compute(*args)
+
+    monkeypatch.setattr(work, "_LARGE_BYTES", 1)
+    monkeypatch.setattr(work, "compute_blocks", noting)
+    name = "predictive"
+    with monkeypatch.context() as never:
+        never.setattr(work, "_TRIED", 0)
+        there_alone = there(WORK[name], two_workers)
+    assert not threads
+    assert same(there(WORK[name], two_workers), there_alone)
+    assert set(threads) == {1}

@@ -425,3 +425,61 @@ def test_files_of_all_of_them_are_read_by_others(tmp_path: Any) -> None:
     for path in paths:
         az.from_netcdf(path)
     assert cp.DiskCache(tmp_path).verify() == []
+
+
+def test_generator_moves_on_with_a_hit_as_it_does_in_pymc() -> None:
+    def draw(seed: np.random.Generator) -> list[float]:
+        found = [pm.sample_prior_predictive(3, random_seed=seed) for _ in range(2)]
+        return [float(to_tree(one)["prior"]["line::a"][0, 0]) for one in found]
+
+    with line():
+        plain = draw(np.random.default_rng(1))
+    assert plain[0] != plain[1]
+    cache = MemoryCache()
+    for _ in range(2):
+        with cp.cloud(line(), cache=cache):
+            assert draw(np.random.default_rng(1)) == plain
+    assert len(cache.entries()) == 2
+
+
+@pytest.mark.skipif(PYMC_5, reason="there it takes numbers only")
+def test_generator_that_moves_by_nobody_knows_how_much_is_no_key() -> None:
+    seed = np.random.default_rng(1)
+    with cp.cloud(line(), cache=MemoryCache()), pytest.warns(cp.TokenWarning, match="generator"):
+        pm.find_MAP(random_seed=seed, **QUIET)
+
+
+@pytest.mark.filterwarnings("ignore:.*:FutureWarning")
+@pytest.mark.skipif(PYMC_5, reason="there it is the only name")
+def test_seed_by_its_older_name_is_the_same_request(calls: list[str]) -> None:
+    with cp.cloud(line(), cache=MemoryCache()):
+        pm.find_MAP(jitter=True, seed=3, **QUIET)
+        pm.find_MAP(jitter=True, random_seed=3, **QUIET)
+    assert calls == ["find_MAP"]
+
+
+def test_callbacks_that_collect_are_called_each_time() -> None:
+    cache = MemoryCache()
+    for _ in range(2):
+        tracker = pm.variational.callbacks.Tracker(loss=lambda approx, losses, step: losses[-1])
+        with cp.cloud(line(), cache=cache), pytest.warns(cp.TokenWarning, match="callbacks= are"):
+            pm.fit(20, random_seed=1, callbacks=[tracker], **QUIET)
+        assert len(tracker["loss"]) == 20
+    assert cache.entries() == []
+
+
+@pytest.mark.skipif(not PYMC_5, reason="newer PyMC takes them by name only")
+def test_arguments_without_names_have_no_key() -> None:
+    theme = pm.sampling.forward.default_progress_theme
+    with (
+        cp.cloud(line(), cache=MemoryCache()) as model,
+        pytest.warns(cp.TokenWarning, match="without names"),
+    ):
+        pm.find_MAP(None, None, "L-BFGS-B", False, True, False, theme, 5000, model, ())
+
+
+@pytest.mark.skipif(not PYMC_5, reason="newer PyMC knows one name only")
+def test_number_of_draws_by_its_older_name(calls: list[str]) -> None:
+    with cp.cloud(line(), cache=MemoryCache()):
+        found = pm.sample_prior_predictive(samples=7, random_seed=1)
+    assert to_tree(found)["prior"].sizes["draw"] == 7
