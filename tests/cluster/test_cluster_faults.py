@@ -109,6 +109,7 @@ def test_workers_that_die_in_tuning_and_after_do_not_change_a_bit(
         assert len(parts) > 3
 
 
+@pytest.mark.deaths
 def test_chain_that_kills_its_workers_costs_the_others_nothing(
     pool: Pool, segments: list[tuple[int, int, int]], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from cloudposterior.cluster import tasks, work
 from cloudposterior.operations.given import BLOCK_DRAWS
 from cloudposterior.posterior import from_tree, to_tree
 from cloudposterior.progress.view import RunView
-from tests.operations.results import line, posterior_group, posterior_of, same
+from tests.operations.results import PYMC_5, line, posterior_group, posterior_of, same
 from tests.operations.test_calls import QUIET, WORK, drawn_from
 
 from .faults import pool_of_workers
@@ -300,11 +300,16 @@ def test_what_has_no_draws_is_drawn_anew_and_what_has_them_is_not(two_workers: C
 
 
 STACKED: dict[str, Callable[[Any], Any]] = {
-    "deterministics": lambda d: pm.compute_deterministics(d, sample_dims=["sample"], **QUIET),
     "predictive": lambda d: pm.sample_posterior_predictive(
         d, sample_dims=["sample"], random_seed=1, **QUIET
     ),
 }
+
+if not PYMC_5:
+    # older PyMC refuses them
+    STACKED["deterministics"] = lambda d: pm.compute_deterministics(
+        d, sample_dims=["sample"], **QUIET
+    )
 
 
 @pytest.mark.parametrize("name", STACKED)
