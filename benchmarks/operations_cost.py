@@ -3,7 +3,7 @@
     python benchmarks/operations_cost.py [--observations 100000] [--draws 1000] [--repeats 2]
 
 Prints for each kind of work how many times as fast as plain PyMC it was: once where computing
-dominates (a process over 400 points, a scan of 300 steps), and once where moving the result does (a
+dominates (a process over 400 points, a scan of 3000 steps), and once where moving the result does (a
 cheap likelihood of many observations).
 """
 
@@ -36,7 +36,7 @@ def process(points: int = 400) -> pm.Model:
     return model
 
 
-def steps(length: int = 300) -> pm.Model:
+def steps(length: int = 3000) -> pm.Model:
     with pm.Model(name="steps") as model:
         scale = pm.HalfNormal("scale")
         path = scan(
