@@ -3,8 +3,8 @@
     python benchmarks/operations_cost.py [--observations 100000] [--draws 1000] [--repeats 2]
 
 Prints for each kind of work how many times as fast as plain PyMC it was: once where computing
-dominates (a process over 400 points, a scan of 3000 steps), and once where moving the result does (a
-cheap likelihood of many observations).
+dominates (a process over 400 points, a scan of 3000 steps), and once where moving the result does
+(a cheap likelihood of many observations).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask.config
 import numpy as np
 import pymc as pm
 import pytest
@@ -111,10 +112,15 @@ def test_workers_that_die_in_tuning_and_after_do_not_change_a_bit(
 
 @pytest.mark.deaths
 def test_chain_that_kills_its_workers_costs_the_others_nothing(
-    pool: Pool, segments: list[tuple[int, int, int]], tmp_path: Path
+    pool: Pool,
+    segments: list[tuple[int, int, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cache, client = cp.DiskCache(tmp_path / "cache"), pool.fill(4)
     options = {**RUN, "cluster": client, "cache": cache}
+    # segments of a few draws, however fast the machine is: one that is whole kills nobody
+    monkeypatch.setitem(dask.config.config["cloudposterior"]["cluster"], "segment", "2ms")
     with (
         killing(client, (1, 30), directory=tmp_path, times=3),
         pytest.raises(

@@ -71,5 +71,7 @@ def test_chain_error_travels_with_its_notes() -> None:
 def test_seed_is_that_of_whoever_asked_first(two_workers: Client) -> None:
     with Client(two_workers.scheduler.address, set_as_default=False) as other:
         first = two_workers.submit(tasks.same, 1, key="seed-of-a-test", pure=False)
+        # two clients' messages come in any order
+        assert first.result() == 1
         second = other.submit(tasks.same, 2, key="seed-of-a-test", pure=False)
         assert first.result() == second.result() == 1
