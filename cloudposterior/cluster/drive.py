@@ -21,7 +21,7 @@ import cloudpickle
 from dask.utils import parse_timedelta
 
 from cloudposterior.cluster import tasks
-from cloudposterior.cluster.gathering import Gathering
+from cloudposterior.cluster.gathering import Gathering, next_batch
 from cloudposterior.cluster.line import (
     MOST_DEATHS,
     MOST_DEATHS_COMPILING,
@@ -276,7 +276,7 @@ class Drive:
                 return False
             moved = self._go_on_elsewhere()
             # looked at once: it may change at any time
-            states = [(future, future.status) for future in _batch(completed, wait=not moved)]
+            states = [(future, future.status) for future in next_batch(completed, wait=not moved)]
             moved += self._take(states, take)
             # what was lost before it was gathered is made again
             completed.update(self._again)
@@ -450,7 +450,7 @@ class Drive:
         while not completed.is_empty():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"after {seconds:g} s")
-            _batch(completed, wait=True)
+            next_batch(completed, wait=True)
             if math.isinf(seconds):
                 self._look()
             for loss, _ in self._losses.each():
@@ -473,16 +473,6 @@ class Drive:
 def _running(client: Client) -> list[str]:
     workers = client.scheduler_info(n_workers=-1).get("workers", {})
     return sorted(address for address, of in workers.items() if of["status"] == "running")
-
-
-def _batch(completed: Any, *, wait: bool) -> list[Future]:
-    """Give the futures that have ended by now; where there are none, wait a little."""
-    batch: list[Future] = completed.next_batch(block=False)
-    if not batch and wait:
-        with completed.thread_condition:
-            if not completed.has_ready():
-                completed.thread_condition.wait(_LOOK_UP_S)
-    return batch
 
 
 def _error(future: Future) -> BaseException | None:

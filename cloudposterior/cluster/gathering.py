@@ -12,7 +12,7 @@ from cloudposterior.cluster.reach import reaches_workers
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["Gathering"]
+__all__ = ["Gathering", "next_batch"]
 
 
 class _Piece(Protocol):
@@ -105,6 +105,24 @@ class Gathering:
         pieces = result[1] if isinstance(result, tuple) else result
         size = sum(_bytes_of(piece) for piece in pieces)
         self._largest = max(self._largest, size, _SMALLEST_BYTES)
+
+
+def next_batch(completed: Any, *, wait: bool) -> list[Future]:
+    """Give the futures that have ended by now; where there are none, wait a little.
+
+    Parameters
+    ----------
+    completed : distributed.as_completed
+        The futures.
+    wait : bool
+        Whether to wait at all.
+    """
+    batch: list[Future] = completed.next_batch(block=False)
+    if not batch and wait:
+        with completed.thread_condition:
+            if not completed.has_ready():
+                completed.thread_condition.wait(_LOOK_UP_S)
+    return batch
 
 
 def _is_lost(future: Future) -> bool:

@@ -16,7 +16,7 @@ from xarray import DataTree
 
 from cloudposterior.cache import Cache
 from cloudposterior.cluster import tasks
-from cloudposterior.cluster.gathering import Gathering
+from cloudposterior.cluster.gathering import Gathering, next_batch
 from cloudposterior.cluster.interrupts import keep_interrupts
 from cloudposterior.cluster.line import lost
 from cloudposterior.cluster.sending import send_bytes
@@ -124,12 +124,12 @@ class WorkOnCluster:
         check_workers(self.client, packages)
         keep_interrupts(self.client)
         sent = request.token if request is not None and not fresh else uuid.uuid4().hex
-        run, seed = self._run(sent, packages)
+        blocks = self.call.blocks()
+        run, seed = self._run(sent, packages, whole=blocks is None)
         try:
             self.view.phase("sending the model")
             packed = pack_model(self.call.model)
             model = self._send(packed, f"model-{run.model}")
-            blocks = self.call.blocks()
             if blocks is None:
                 return self._whole(model, run), seed
             return _InBlocks(self, packed, model, run, blocks).computed(), seed
@@ -137,12 +137,11 @@ class WorkOnCluster:
             for future in self._held:
                 future.release()
 
-    def _run(self, sent: str, packages: tuple[str, ...]) -> tuple[Run, Any]:
+    def _run(self, sent: str, packages: tuple[str, ...], *, whole: bool) -> tuple[Run, Any]:
         """Give what all tasks share, and the seed as it is recorded."""
         call = self.call
         arguments, recorded = call.to_run()
         seed = arguments.get("random_seed")
-        whole = call.blocks() is None
         apart = {"model", "random_seed", *(() if whole else call.large)}
         small = {name: value for name, value in arguments.items() if name not in apart}
         packed = packed_seed(seed) if whole else call.block_seed(seed)
@@ -206,12 +205,7 @@ class WorkOnCluster:
         while not completed.is_empty():
             self._watch()
             absence.look()
-            batch = completed.next_batch(block=False)
-            if not batch:
-                with completed.thread_condition:
-                    if not completed.has_ready():
-                        completed.thread_condition.wait(0.1)
-                continue
+            batch = next_batch(completed, wait=True)
             if any(future.status == "cancelled" for future in batch):
                 raise lost(self.call.name)
             began = time.perf_counter()

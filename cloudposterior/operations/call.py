@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
-import dask.config
 import numpy as np
 import pymc as pm
 import pytensor
@@ -18,10 +17,10 @@ from cloudposterior.operations.functions import Function
 from cloudposterior.operations.given import Block, Blocks, Groups
 from cloudposterior.operations.interrupted import interrupts_noted
 from cloudposterior.operations.joined import Joined
-from cloudposterior.operations.options import option, plain, versions_of
+from cloudposterior.operations.options import names_of, option, plain, settings_for, versions_of
 from cloudposterior.operations.request import OPERATION, Request, make_request
 from cloudposterior.operations.seed import recorded_seed, seed_value
-from cloudposterior.samplers import pymc as sampler_pymc
+from cloudposterior.posterior import from_tree, to_tree
 from cloudposterior.samplers.seeds import seeds_of
 
 __all__ = ["Call", "FunctionCall"]
@@ -131,11 +130,7 @@ class FunctionCall:
     @property
     def settings(self) -> dict[str, str]:
         """The settings of PyTensor that it runs with."""
-        settings = sampler_pymc.draw_settings()
-        if self.on_cluster and "numba__fastmath" in settings:
-            fast = dask.config.get("cloudposterior.cluster.numba-fastmath")
-            settings["numba__fastmath"] = str(bool(fast))
-        return settings
+        return settings_for(on_cluster=self.on_cluster)
 
     def model_tokens(self) -> tuple[str, str]:
         """Give the tokens of the model with and without the values of its `pymc.Data`."""
@@ -225,6 +220,11 @@ class FunctionCall:
 
     def computes(self) -> list[Any]:
         """Give the variables of the model that it computes for each draw."""
+        names = names_of(self.arguments.get("var_names"))
+        return self.all_of_them() if names is None else [self.model[name] for name in names]
+
+    def all_of_them(self) -> list[Any]:
+        """Give what it computes where nothing is asked for by name."""
         return []
 
     def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
@@ -272,11 +272,11 @@ class FunctionCall:
 
     def tree_of(self, result: Any) -> DataTree:
         """Give what a cache keeps of what the function returned."""
-        raise NotImplementedError
+        return to_tree(result)
 
     def from_kept(self, tree: DataTree) -> Any:
         """Give what the function returns, from what `tree_of` gave."""
-        raise NotImplementedError
+        return from_tree(tree)
 
     def missing(self, tree: DataTree) -> str | None:
         """Say what a result lacks: some functions return what they have when interrupted."""

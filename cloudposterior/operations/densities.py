@@ -54,11 +54,6 @@ class _OfDraws(FunctionCall):
         """The arguments that hold the draws: they do not travel with the others."""
         return (self.given_as,)
 
-    def computes(self) -> list[Any]:
-        """Give the variables of the model that it computes for each draw."""
-        names = self.arguments["var_names"]
-        return self.all_of_them() if names is None else [self.model[name] for name in names]
-
     def all_of_them(self) -> list[Any]:
         """Give what it computes where nothing is asked for by name."""
         return list(self.model.deterministics)

@@ -11,7 +11,7 @@ from xarray import DataTree
 from cloudposterior.operations.call import FunctionCall
 from cloudposterior.operations.given import Block, Blocks, Groups
 from cloudposterior.operations.joined import Joined
-from cloudposterior.posterior import from_tree, is_posterior, to_tree
+from cloudposterior.posterior import is_posterior, to_tree
 from cloudposterior.samplers.pymc import cpu_count
 from cloudposterior.samplers.seeds import seeds_of
 from cloudposterior.samplers.smc import SMCChain, draw_chain, join_chains
@@ -70,14 +70,6 @@ class SMC(FunctionCall):
         """Name the call with what is readable of it."""
         return f"{super().label()}_chains{self.chains}"
 
-    def tree_of(self, result: Any) -> DataTree:
-        """Give what a cache keeps of what the function returned."""
-        return to_tree(result)
-
-    def from_kept(self, tree: DataTree) -> Any:
-        """Give what the function returns, from what `tree_of` gave."""
-        return from_tree(tree)
-
 
 class _Chains(Joined):
     """The chains of a call, and the result that PyMC makes of them."""
@@ -128,8 +120,4 @@ class ExtrasFit(FunctionCall):
         """Give what a cache keeps of what the function returned."""
         if not is_posterior(result):
             raise TypeError(f"pymc_extras.fit gave a {type(result).__name__}, which is no result")
-        return to_tree(result)
-
-    def from_kept(self, tree: DataTree) -> Any:
-        """Give what the function returns, from what `tree_of` gave."""
-        return from_tree(tree)
+        return super().tree_of(result)

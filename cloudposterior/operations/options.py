@@ -6,12 +6,14 @@ import importlib.metadata
 from collections.abc import Iterable
 from typing import Any
 
+import dask.config
 import numpy as np
 
 from cloudposterior.identity.manifest import Option
 from cloudposterior.identity.walk import Walk
+from cloudposterior.samplers.pymc import draw_settings
 
-__all__ = ["option", "plain", "version", "versions_of"]
+__all__ = ["names_of", "option", "plain", "settings_for", "version", "versions_of"]
 
 
 def plain(value: Any) -> Any:
@@ -23,6 +25,13 @@ def plain(value: Any) -> Any:
     return value
 
 
+def names_of(names: Any) -> list[Any] | None:
+    """Give names one form, whatever holds them; None asks for all."""
+    if names is None or isinstance(names, str):
+        return names if names is None else [names]
+    return list(names)
+
+
 def option(name: str, value: Any, walk: Walk) -> Option:
     """Write an argument down, with a text to read."""
     with walk.at(f"argument {name!r}"):
@@ -30,6 +39,15 @@ def option(name: str, value: Any, walk: Walk) -> Option:
     # an address in memory says nothing to anybody
     text = type(value).__name__ if " at 0x" in repr(value) else repr(value)
     return Option(name, digest.hex(), text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def settings_for(*, on_cluster: bool) -> dict[str, str]:
+    """Give the settings of PyTensor that a call runs with, here or on a cluster."""
+    settings = draw_settings()
+    if on_cluster and "numba__fastmath" in settings:
+        fast = dask.config.get("cloudposterior.cluster.numba-fastmath")
+        settings["numba__fastmath"] = str(bool(fast))
+    return settings
 
 
 def versions_of(distributions: Iterable[str]) -> dict[str, str]:

@@ -10,18 +10,33 @@ from xarray import DataTree
 
 from cloudposterior.operations.call import FunctionCall
 from cloudposterior.operations.given import Block, Blocks, Groups, blocks_of, content, dataset_of
-from cloudposterior.posterior import extend, from_tree, group, is_posterior, to_tree
+from cloudposterior.operations.options import names_of
+from cloudposterior.posterior import extend, from_tree, group, is_posterior
 
-__all__ = ["DATA_GROUPS", "PosteriorPredictive", "PriorPredictive"]
+__all__ = ["PosteriorPredictive", "PriorPredictive"]
 
-DATA_GROUPS = ("constant_data", "observed_data")
+_DATA_GROUPS = ("constant_data", "observed_data")
 """Groups beside the posterior that predictions depend on: whether data has changed since."""
 
 
-class PriorPredictive(FunctionCall):
-    """A call of `pymc.sample_prior_predictive`."""
+class _Predictive(FunctionCall):
+    """A call that draws with one stream here, and with one for each block on a cluster."""
 
     seeds_taken = 1
+
+    def options(self) -> dict[str, Any]:
+        """Give what of the call its result depends on, beside the model."""
+        options = super().options()
+        if self.on_cluster:
+            options["streams"] = "one a block"
+        for name in ("var_names", "sample_vars", "freeze_vars"):
+            if name in options:
+                options[name] = names_of(options[name])
+        return options
+
+
+class PriorPredictive(_Predictive):
+    """A call of `pymc.sample_prior_predictive`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -30,44 +45,25 @@ class PriorPredictive(FunctionCall):
         if samples is not None:
             self.arguments["draws"] = samples
 
-    def options(self) -> dict[str, Any]:
-        """Give what of the call its result depends on, beside the model."""
-        options = super().options()
-        if self.on_cluster:
-            options["streams"] = "one a block"
-        options["var_names"] = _names(options["var_names"])
-        return options
-
     def blocks(self) -> Blocks | None:
         """Give the draws, block by block."""
         draws = int(self.arguments["draws"])
         return Blocks({"draw": np.arange(draws)}) if draws > 0 else None
 
-    def computes(self) -> list[Any]:
-        """Give the variables of the model that it computes for each draw."""
-        names = _names(self.arguments["var_names"])
-        model = self.model
-        everything = [*model.basic_RVs, *model.deterministics]
-        return everything if names is None else [model[name] for name in names]
+    def all_of_them(self) -> list[Any]:
+        """Give what it computes where nothing is asked for by name."""
+        return [*self.model.basic_RVs, *self.model.deterministics]
 
     def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
         """Give the arguments to compute a block with, in the place of those of all draws."""
         return {"draws": block.sizes["draw"]}
 
-    def tree_of(self, result: Any) -> DataTree:
-        """Give what a cache keeps of what the function returned."""
-        return to_tree(result)
 
-    def from_kept(self, tree: DataTree) -> Any:
-        """Give what the function returns, from what `tree_of` gave."""
-        return from_tree(tree)
-
-
-class PosteriorPredictive(FunctionCall):
+class PosteriorPredictive(_Predictive):
     """A call of `pymc.sample_posterior_predictive`."""
 
     not_in_key = FunctionCall.not_in_key | {"trace", "extend_inferencedata"}
-    seeds_taken = 1
+    large = ("trace",)
 
     def lacks(self) -> str | None:
         """Say what this call or its result lacks to be cached; None where it lacks nothing."""
@@ -82,13 +78,8 @@ class PosteriorPredictive(FunctionCall):
         trace = self.arguments["trace"]
         options["trace"] = {"posterior": content(dataset_of(trace))}
         if is_posterior(trace):
-            options["trace"] |= {name: content(group(trace, name)) for name in DATA_GROUPS}
-        for name in ("var_names", "sample_vars", "freeze_vars"):
-            if name in options:
-                options[name] = _names(options[name])
+            options["trace"] |= {name: content(group(trace, name)) for name in _DATA_GROUPS}
         options["sample_dims"] = list(options["sample_dims"] or ("chain", "draw"))
-        if self.on_cluster:
-            options["streams"] = "one a block"
         return options
 
     def label(self) -> str:
@@ -102,21 +93,18 @@ class PosteriorPredictive(FunctionCall):
             arguments["extend_inferencedata"] = False
         return arguments, seed
 
-    large = ("trace",)
-
     def blocks(self) -> Blocks | None:
         """Give the draws, block by block."""
         trace, dims = self.arguments["trace"], self.arguments["sample_dims"] or ("chain", "draw")
         draws = dataset_of(trace)
         if draws is None:
             return None
-        data = {n: group(trace, n) for n in DATA_GROUPS} if is_posterior(trace) else {}
+        data = {n: group(trace, n) for n in _DATA_GROUPS} if is_posterior(trace) else {}
         return blocks_of(draws, dims, **data)
 
-    def computes(self) -> list[Any]:
-        """Give the variables of the model that it computes for each draw."""
-        names = _names(self.arguments["var_names"])
-        return list(self.model.observed_RVs) if names is None else [self.model[n] for n in names]
+    def all_of_them(self) -> list[Any]:
+        """Give what it computes where nothing is asked for by name."""
+        return list(self.model.observed_RVs)
 
     def block_arguments(self, block: Block, groups: Groups) -> dict[str, Any]:
         """Give the arguments to compute a block with, in the place of those of all draws."""
@@ -138,10 +126,6 @@ class PosteriorPredictive(FunctionCall):
                 # these lists know no other way to get shorter
                 list.__setitem__(of, slice(None), variables)
 
-    def tree_of(self, result: Any) -> DataTree:
-        """Give what a cache keeps of what the function returned."""
-        return to_tree(result)
-
     def from_kept(self, tree: DataTree) -> Any:
         """Give the predictions, or what the call was given, with them in it."""
         trace = self.arguments["trace"]
@@ -149,13 +133,6 @@ class PosteriorPredictive(FunctionCall):
             return from_tree(tree)
         extend(trace, tree, strict=bool(self.arguments["predictions"]))
         return trace
-
-
-def _names(names: Any) -> Any:
-    """Give names one form, whatever holds them."""
-    if names is None or isinstance(names, str):
-        return names if names is None else [names]
-    return list(names)
 
 
 def _with_parents(model: Any) -> Iterator[Any]:

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import Any
 
-import dask.config
 import numpy as np
 import pymc as pm
 from xarray import DataTree
 
 from cloudposterior.identity.model import components, model_walk, tokens_of
 from cloudposterior.identity.walk import Walk
-from cloudposterior.operations.options import option, plain, versions_of
+from cloudposterior.operations.options import option, plain, settings_for, versions_of
 from cloudposterior.operations.request import Request, make_request
 from cloudposterior.operations.seed import recorded_seed, seed_value
 from cloudposterior.operations.until import Target
@@ -113,11 +112,7 @@ class SampleCall:
     @property
     def settings(self) -> dict[str, str]:
         """The settings of PyTensor that it runs with."""
-        settings = sampler_pymc.draw_settings()
-        if self._on_cluster and "numba__fastmath" in settings:
-            fast = dask.config.get("cloudposterior.cluster.numba-fastmath")
-            settings["numba__fastmath"] = str(bool(fast))
-        return settings
+        return settings_for(on_cluster=self._on_cluster)
 
     def arguments_of_chains(self, sampler: str) -> dict[str, Any]:
         """Select what the chains of this call depend on, and a worker has to know."""

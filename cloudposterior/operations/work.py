@@ -71,11 +71,10 @@ def compute_blocks(
     """
     with _surrounded(name, model, run) as (kept, said):
         key = _key(name, kept, run, data, blocks[0])
+        call = _call(name, kept.model, unpack_arguments(run.arguments, kept.model))
         computed = []
         for block, draws in blocks:
             began = time.perf_counter()
-            arguments = unpack_arguments(run.arguments, kept.model)
-            call = _call(name, kept.model, arguments)
             with compiled_once(kept, key) as compiling:
                 found = call.compute_block(block, {**draws, **data}, run.seed)
             elapsed, compiled = time.perf_counter() - began, sum(compiling)

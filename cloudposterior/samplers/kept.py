@@ -25,7 +25,7 @@ from cloudposterior.samplers.protocol import Run
 from cloudposterior.samplers.pymc import assigns_by_structure
 from cloudposterior.shipping import unpack_model
 
-__all__ = ["KeptModel", "by_value", "keep_model", "kept_models", "shapes_of"]
+__all__ = ["KeptModel", "by_value", "keep_model", "kept_models", "remember", "shapes_of"]
 
 _RUNS_PER_MODEL = 16
 _FUNCTIONS_PER_MODEL = 64
@@ -68,7 +68,7 @@ class KeptModel:
         data = self._data.get(run.model) or _data_of(unpack_model(packed))
         for name, value in data.items():
             self.model[name].set_value(value)
-        _remember(self._data, run.model, data, _DATA_PER_MODEL)
+        remember(self._data, run.model, data, _DATA_PER_MODEL)
         self.token = run.model
 
     @property
@@ -92,13 +92,13 @@ class KeptModel:
     def prepared(self, run: Run, prepare: Callable[[], Any]) -> Any:
         """Give what was prepared for a run, which its chains share."""
         prepared = self._runs.get(run.key) or prepare()
-        _remember(self._runs, run.key, prepared, _RUNS_PER_MODEL)
+        remember(self._runs, run.key, prepared, _RUNS_PER_MODEL)
         return prepared
 
     def once(self, key: Hashable, compile_it: Callable[[], Any]) -> Any:
         """Give what was compiled under a key, or compile it."""
         value = self._compiled[key] if key in self._compiled else compile_it()
-        _remember(self._compiled, key, value, _FUNCTIONS_PER_MODEL)
+        remember(self._compiled, key, value, _FUNCTIONS_PER_MODEL)
         return value
 
     def steps_once(self, assign: Callable[[], Any]) -> Any:
@@ -169,7 +169,7 @@ def _data_of(model: pm.Model) -> dict[str, Any]:
     return {v.name: v.get_value() for v in model.data_vars if hasattr(v, "set_value")}
 
 
-def _remember(values: OrderedDict[Any, Any], key: Hashable, value: Any, most: int) -> None:
+def remember(values: OrderedDict[Any, Any], key: Hashable, value: Any, most: int) -> None:
     """Put a value last, and those that were not asked for longest out."""
     values[key] = value
     values.move_to_end(key)
@@ -219,7 +219,7 @@ def keep_model(run: Run, packed: bytes) -> KeptModel:
     with _lock:
         kept = _kept.get(kind) or KeptModel(unpack_model(packed), run.model)
         most = max(1, int(dask.config.get("cloudposterior.cluster.kept-models")))
-        _remember(_kept, kind, kept, most)
+        remember(_kept, kind, kept, most)
     return kept
 
 

@@ -18,6 +18,7 @@ from pymc.step_methods.compound import CompoundStep
 from cloudposterior.samplers import pymc as sampler_pymc
 from cloudposterior.samplers.compiling import COMPILING
 from cloudposterior.samplers.doors import doors
+from cloudposterior.samplers.kept import remember
 from cloudposterior.samplers.whole_chains import where_it_compiles
 
 __all__ = ["Resolved", "resolve"]
@@ -93,7 +94,8 @@ def resolve(
         nonlocal steps, given
         provided, selected = _assigned_before(structure, arguments) or step(*args, **kwargs)
         if structure is not None and not provided:
-            _remember(structure, selected)
+            by_name = {kind: [str(v.name) for v in of] for kind, of in selected.items()}
+            remember(_assigned, structure, by_name, _MOST_ASSIGNED)
         steps, given = (*_kinds(provided), *selected), bool(provided)
         return provided, selected
 
@@ -144,14 +146,6 @@ def _assigned_before(structure: str | None, arguments: Mapping[str, Any]) -> Any
         return None
     values = {str(value.name): value for value in arguments["model"].value_vars}
     return [], {kind: [values[name] for name in names] for kind, names in known.items()}
-
-
-def _remember(structure: str, selected: Mapping[type, Any]) -> None:
-    _assigned[structure] = {
-        kind: [str(v.name) for v in variables] for kind, variables in selected.items()
-    }
-    while len(_assigned) > _MOST_ASSIGNED:
-        _assigned.popitem(last=False)
 
 
 def _kinds(steps: Any) -> list[type]:
