@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -296,12 +296,19 @@ class Kills(WorkerPlugin):  # type: ignore[misc]
         own = Kills._own.setdefault("draw", pymc_chains._draw)
 
         def draw(prepared: Any, state: State, budget: Budget) -> Any:
-            if self._is_due(state):
-                # until it is known who draws, and longer than Dask may draw it by itself
-                own(prepared, state, replace(budget, seconds=0.2))
-                begun = begun_mark(Path(self.directory), str(get_worker().get_current_task()))
-                wait_for(begun.exists)
-                os.kill(os.getpid(), signal.SIGKILL)
+            mark = self._next_death(state)
+            if mark is not None:
+                key = str(get_worker().get_current_task())
+                # until the client knows who draws
+                wait_for(begun_mark(Path(self.directory), key).exists)
+                died = Path(self.directory) / f"died-{tokenize(key)}"
+                if died.exists():
+                    # Dask has begun it again by itself, and the client is about to take it back
+                    wait_for(lambda: _taken_back(key))
+                else:
+                    died.touch()
+                    mark.touch(exist_ok=False)
+                    os.kill(os.getpid(), signal.SIGKILL)
             return own(prepared, state, budget)
 
         pymc_chains._draw = draw
@@ -313,7 +320,8 @@ class Kills(WorkerPlugin):  # type: ignore[misc]
 
     _own: ClassVar[dict[str, Any]] = {}
 
-    def _is_due(self, state: State) -> bool:
+    def _next_death(self, state: State) -> Path | None:
+        """The file to leave for a death that is due here."""
         (chain,) = state.chains
         for of, at in self.chains:
             if of != chain or state.drawn < at:
@@ -322,7 +330,13 @@ class Kills(WorkerPlugin):  # type: ignore[misc]
             here = Path(self.directory) / f"here-{chain}-{state.drawn}"
             wait_for(lambda here=here: not state.drawn or here.exists())
             for number in range(self.times):
-                with suppress(FileExistsError):
-                    (Path(self.directory) / f"killed-{chain}-{at}-{number}").touch(exist_ok=False)
-                    return True
-        return False
+                mark = Path(self.directory) / f"killed-{chain}-{at}-{number}"
+                if not mark.exists():
+                    return mark
+        return None
+
+
+def _taken_back(key: str) -> bool:
+    """Whether nobody waits any more for the task that this worker computes."""
+    task = get_worker().state.tasks.get(key)
+    return task is None or task.state != "executing"
