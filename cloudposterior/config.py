@@ -10,8 +10,9 @@ from typing import Any
 
 import dask.config
 import yaml
+from dask.utils import parse_bytes
 
-__all__ = ["DEFAULTS", "cluster_setting", "settings_here", "settings_of_client"]
+__all__ = ["DEFAULTS", "cluster_setting", "settings_here", "settings_of_client", "stays_on_disk"]
 
 with (Path(__file__).parent / "cloudposterior.yaml").open() as _file:
     DEFAULTS = yaml.safe_load(_file)
@@ -20,6 +21,29 @@ dask.config.update_defaults(DEFAULTS)
 
 # `dask.config.set` is for a whole process, and a worker may drive runs of several clients
 _of_client: ContextVar[Mapping[str, Any] | None] = ContextVar("settings_of_client", default=None)
+
+
+_ALWAYS_SMALL = 2**27
+"""Bytes that every machine has room for."""
+
+
+def stays_on_disk(size_bytes: int) -> bool:
+    """Say whether a result of so many bytes is left on disk, and read in parts.
+
+    Parameters
+    ----------
+    size_bytes : int
+        The size of its arrays.
+    """
+    limit = dask.config.get("cloudposterior.lazy-above")
+    if limit is not None:
+        return size_bytes > int(parse_bytes(limit))
+    if size_bytes <= _ALWAYS_SMALL:
+        return False
+    # which takes the limits of containers into account; it takes a while to import
+    from distributed.system import MEMORY_LIMIT
+
+    return bool(size_bytes > MEMORY_LIMIT / 2)
 
 
 def cluster_setting(name: str) -> Any:

@@ -13,6 +13,7 @@ from xarray import DataTree
 
 from cloudposterior.cache import Cache, Entry, Record
 from cloudposterior.callbacks import Telling
+from cloudposterior.config import stays_on_disk
 from cloudposterior.errors import CacheWarning, DisplayWarning, TokenError, TokenWarning, tell, warn
 from cloudposterior.explanation import near_miss
 from cloudposterior.operations.call import Call
@@ -189,7 +190,8 @@ def _fulfilled(
     if not overwrite:
         with _never_in_the_way("explaining the miss"):
             _say(call, near_miss(cache, asked.request))
-    return call.given(_run_and_keep(call, place, cache, asked.request, fresh=overwrite).result)
+    answered = _run_and_keep(call, place, cache, asked.request, fresh=overwrite)
+    return call.given(_as_kept(answered, cache, asked.request))
 
 
 @dataclass(frozen=True)
@@ -278,8 +280,18 @@ def answer(call: Call, cache: Cache, place: Place, request: Request) -> Answered
     """
     found = _look_up(cache, request)
     if found is not None:
-        return Answered(call.given(found[0]), found[1].record, is_kept=True)
+        # it goes to another process, which may not see the cache
+        return Answered(call.given(found[0].load()), found[1].record, is_kept=True)
     return _run_and_keep(call, place, cache, request, fresh=False)
+
+
+def _as_kept(answered: Answered, cache: Cache, request: Request) -> Any:
+    """Give what came of a call; what is to stay on disk, as a cache there gives it."""
+    is_on_disk = answered.is_kept and hasattr(cache, "scratch")
+    if is_on_disk and stays_on_disk(to_tree(answered.result).nbytes):
+        found = _look_up(cache, request)
+        return answered.result if found is None else found[0]
+    return answered.result
 
 
 def _run_uncached(call: Call, place: Place, reason: str) -> Any:

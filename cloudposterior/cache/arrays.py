@@ -95,11 +95,14 @@ class Form:
         Of the dataset.
     decoded_bytes : int
         The size of the array that is made of it, less the text of objects.
+    is_number_by_number : bool
+        Whether each element is made of one number, so that a part can be made of a part.
     """
 
     dtype: np.dtype[Any] | None
     shape: tuple[int, ...]
     decoded_bytes: int
+    is_number_by_number: bool = False
 
     @property
     def count(self) -> int:
@@ -128,6 +131,9 @@ _FORMS: dict[str, tuple[str, Any]] = {
 }
 
 
+_BY_NUMBER = {"plain", "bool", "cast"}
+
+
 def stored_form(codec: dict[str, Json], shape: Json) -> Form:
     """Return the form of the dataset of which `decode_array` makes an array.
 
@@ -147,7 +153,8 @@ def stored_form(codec: dict[str, Json], shape: Json) -> Form:
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError(f"{shape} is no shape")
     added = {"complex": (2,), "bytes": (max(dtype.itemsize, 1),)}.get(codec["kind"], ())
-    return Form(stored(dtype), (*shape, *added), math.prod(shape) * dtype.itemsize)
+    decoded_bytes = math.prod(shape) * dtype.itemsize
+    return Form(stored(dtype), (*shape, *added), decoded_bytes, codec["kind"] in _BY_NUMBER)
 
 
 def decode_array(data: Array, codec: dict[str, Json], shape: tuple[int, ...]) -> Array:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import tempfile
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,12 +20,14 @@ import xarray as xr
 from cloudposterior.cache import upkeep
 from cloudposterior.cache.hdf5 import open_datasets
 from cloudposterior.cache.layout import check_layout, plan_tree, rebuild_tree
+from cloudposterior.cache.lazy import KeptFile
 from cloudposterior.cache.names import SUFFIX, file_names, safe_name
 from cloudposterior.cache.netcdf import write_netcdf
 from cloudposterior.cache.outside import readable, split_text
 from cloudposterior.cache.protocol import Entry, Record, check_record
 from cloudposterior.cache.seal import FORMAT, append_seal, check_description, read_seal
 from cloudposterior.cache.store import Item, ReplacedError, Store
+from cloudposterior.config import stays_on_disk
 from cloudposterior.errors import CacheFileError, CacheWarning, warn
 
 __all__ = ["FileCache"]
@@ -52,6 +56,9 @@ class FileCache:
         A file that is torn, foreign, of another format, or made up to do harm is a miss, with one
         `CacheWarning`; it is moved aside in its directory, not deleted. A file that cannot be read
         is a miss with a warning, and stays.
+
+        Of a result larger than the setting ``cloudposterior.lazy-above``, large arrays are left in
+        the file, and come as dask arrays. They stay readable when the entry is removed.
 
         Parameters
         ----------
@@ -113,12 +120,13 @@ class FileCache:
         groups, layout = plan_tree(tree)
         described = json.loads(json.dumps({"record": vars(record), "layout": layout}))
         text = check_description(described)
-        check_layout(described["layout"])
+        # what is to be read in parts lies there as it is
+        compress = not stays_on_disk(check_layout(described["layout"]))
         attrs = _root_attributes(record, layout)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with self._store.write(safe_name(record.model)) as new:
-                    write_netcdf(new.file, groups, attrs)
+                    write_netcdf(new.file, groups, attrs, compress=compress)
                     size = append_seal(new.file, text)
                     directory, name = self._place(record)
                     new.publish(name)
@@ -128,6 +136,31 @@ class FileCache:
             else:
                 break
         return Entry(Record(**described["record"]), self._store.locate(directory, name), size)
+
+    def scratch(self, size_bytes: int) -> BinaryIO:
+        """Open a file without a name, for a result that has no room in memory until it is put.
+
+        Parameters
+        ----------
+        size_bytes : int
+            How large the file is; the room for it is taken at once.
+
+        Raises
+        ------
+        OSError
+            If there is not so much room.
+        """
+        file = tempfile.TemporaryFile(dir=self._store.scratch_directory())  # noqa: SIM115
+        try:
+            if hasattr(os, "posix_fallocate"):
+                # else a full disk would end the process, when a page is written to it
+                os.posix_fallocate(file.fileno(), 0, size_bytes)
+            else:
+                file.truncate(size_bytes)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     def _place(self, record: Record) -> tuple[str, str]:
         """Return the first of an entry's possible places that no other entry has."""
@@ -270,8 +303,9 @@ def _read_file(file: BinaryIO, token: str, path: Path | str) -> tuple[xr.DataTre
     entry = upkeep.as_entry(path, seal)
     if entry.record.token != token:
         return None
-    upkeep.check_file(file, seal)
-    with upkeep.understood("layout"), open_datasets(file, seal.data_bytes) as datasets:
+    size = upkeep.check_file(file, seal)
+    kept = KeptFile(file, path, seal.digest) if stays_on_disk(size) else None
+    with upkeep.understood("layout"), open_datasets(file, seal.data_bytes, kept) as datasets:
         return rebuild_tree(seal.description["layout"], datasets.read), entry
 
 

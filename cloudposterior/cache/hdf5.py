@@ -16,8 +16,10 @@ layout gives, and in no way that takes more memory than the file's own size allo
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import math
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ import h5py
 import numpy as np
 
 from cloudposterior.cache.arrays import Array, Form
+from cloudposterior.cache.lazy import ArrayInFile, KeptFile, dask_array
 
 __all__ = ["CHUNK_BYTES", "Datasets", "check_ratio", "open_datasets"]
 
@@ -59,7 +62,7 @@ def check_ratio(decoded_bytes: int, stored_bytes: int) -> None:
 
 
 @contextlib.contextmanager
-def open_datasets(file: BinaryIO, size: int) -> Iterator[Datasets]:
+def open_datasets(file: BinaryIO, size: int, kept: KeptFile | None = None) -> Iterator[Datasets]:
     """Read an HDF5 file through a file object that is open already.
 
     The path may have come to mean another file meanwhile; the file object has not.
@@ -70,9 +73,11 @@ def open_datasets(file: BinaryIO, size: int) -> Iterator[Datasets]:
         The file.
     size : int
         The size of its HDF5 data.
+    kept : KeptFile, optional
+        The file again, where large arrays are left in it.
     """
     with h5py.File(file, "r", locking=False) as opened:
-        yield Datasets(opened.id, file, size)
+        yield Datasets(opened.id, file, size, kept)
 
 
 class Datasets:
@@ -86,17 +91,23 @@ class Datasets:
         The file itself.
     size : int
         The size of its HDF5 data.
+    kept : KeptFile, optional
+        The file again, where large arrays are left in it.
     """
 
-    def __init__(self, root: Any, file: BinaryIO, size: int) -> None:
+    def __init__(self, root: Any, file: BinaryIO, size: int, kept: KeptFile | None = None) -> None:
         self._file = file
         self._size = size
+        self._kept = kept
+        self._in_memory = 0
         self._unread = size
         self._groups: dict[str, Any] = {"": h5py.h5g.open(root, b"/")}
         self._heaps: dict[int, dict[int, bytes]] = {}
 
-    def read(self, group: str, name: str, form: Form) -> Array:
+    def read(self, group: str, name: str, form: Form) -> Any:
         """Return the content of a dataset; text as an object array of ``str``.
+
+        Of a file that is kept open, large arrays that lie in one piece come as dask arrays.
 
         Parameters
         ----------
@@ -109,6 +120,8 @@ class Datasets:
         ------
         ValueError
             If it is something else.
+        OSError
+            If this machine has not the memory.
         """
         place = self._group(group.rstrip("/"))
         _check_link(place, name)
@@ -118,10 +131,13 @@ class Datasets:
         if tuple(dataset.shape) != form.shape:
             raise ValueError(f"{name!r} has not the shape {form.shape}")
         filters = tuple(plan.get_filter(number)[0] for number in range(plan.get_nfilters()))
+        is_whole = plan.get_layout() == h5py.h5d.CONTIGUOUS and not plan.get_external_count()
+        is_left = is_whole and form.is_number_by_number and form.stored_bytes > CHUNK_BYTES
+        if self._kept is None or not is_left:
+            self._check_memory(max(form.stored_bytes, form.decoded_bytes))
         if plan.get_layout() == h5py.h5d.CHUNKED and form.dtype is not None and filters in _FILTERS:
             array = self._read_chunks(dataset, dtype, plan.get_chunk(), filters)
             return array.astype(form.dtype, copy=False)
-        is_whole = plan.get_layout() == h5py.h5d.CONTIGUOUS and not plan.get_external_count()
         if not is_whole or filters:
             raise ValueError(f"{name!r} is stored in a way that is never written")
         if dataset.get_storage_size() != form.stored_bytes:
@@ -129,9 +145,22 @@ class Datasets:
         at = dataset.get_offset()
         if form.dtype is None:
             return self._read_texts(at, form)
+        if self._kept is not None and is_left:
+            start = self._check_place(at, form.stored_bytes)
+            left = dask_array(ArrayInFile(self._kept, start, form.shape, dtype))
+            return left.astype(form.dtype, copy=False)
         array = np.empty(form.shape, dtype)
         self._take(at, array.reshape(-1).view(np.uint8))
         return array.astype(form.dtype, copy=False)
+
+    def _check_memory(self, needed: int) -> None:
+        """Refuse what no memory of this machine can hold, however large a file claims to be."""
+        self._in_memory += needed
+        if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
+            there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            if self._in_memory > there > 0:
+                text = f"it holds {self._in_memory} bytes, and this machine has a memory of {there}"
+                raise OSError(errno.ENOMEM, text)
 
     def _group(self, path: str) -> Any:
         if path not in self._groups:
@@ -143,15 +172,18 @@ class Datasets:
 
     def _take(self, at: int | None, target: Array) -> Array:
         """Fill an array of bytes from one place of the file; no more than the file has in all."""
-        if at is None or at < 0 or at + target.nbytes > self._size:
-            raise ValueError("data that lies outside of the file")
-        self._unread -= target.nbytes
-        if self._unread < 0:
-            raise ValueError("more data than the file has")
-        self._file.seek(at)
+        self._file.seek(self._check_place(at, target.nbytes))
         if self._file.readinto(memoryview(target)) != target.nbytes:  # type: ignore[attr-defined]
             raise ValueError("data that is not there")
         return target
+
+    def _check_place(self, at: int | None, count: int) -> int:
+        if at is None or at < 0 or at + count > self._size:
+            raise ValueError("data that lies outside of the file")
+        self._unread -= count
+        if self._unread < 0:
+            raise ValueError("more data than the file has")
+        return at
 
     def _bytes(self, at: int | None, count: int) -> bytes:
         if count > self._unread:

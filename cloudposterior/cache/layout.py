@@ -6,8 +6,6 @@ with it what the layout says, so that no convention of netCDF can alter a user's
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -205,7 +203,7 @@ def _shown(values: pd.Index | ExtensionArray) -> Stored:
     return Stored(texts, codec={})
 
 
-def check_layout(layout: Json, data_bytes: int | None = None) -> None:
+def check_layout(layout: Json, data_bytes: int | None = None) -> int:
     """Refuse a layout whose tree would take more than its file can hold.
 
     A layout may be made up to do harm. So what it asks for is added up before anything is read.
@@ -217,12 +215,15 @@ def check_layout(layout: Json, data_bytes: int | None = None) -> None:
     data_bytes : int, optional
         The size of the HDF5 data; None where it is not written yet.
 
+    Returns
+    -------
+    int
+        How many bytes its arrays take.
+
     Raises
     ------
     ValueError
         If the tree is too large or too deep, or the layout is none.
-    OSError
-        If this machine has not the memory.
     """
     groups = layout["groups"]
     _check_paths([group["path"] for group in groups])
@@ -239,7 +240,7 @@ def check_layout(layout: Json, data_bytes: int | None = None) -> None:
         raise ValueError("two variables have one dataset")
     if data_bytes is not None:
         check_ratio(decoded, data_bytes)
-        _check_memory(decoded)
+    return decoded
 
 
 def _check_paths(paths: list[str]) -> None:
@@ -257,15 +258,6 @@ def _check_paths(paths: list[str]) -> None:
 def _check_depth(paths: list[str]) -> None:
     if any(path.count("/") > _MOST_DEPTH for path in paths):
         raise ValueError(f"groups within groups, more than {_MOST_DEPTH} deep")
-
-
-def _check_memory(needed: int) -> None:
-    """Refuse what no memory of this machine can hold, however large a file claims to be."""
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if needed > there > 0:
-            text = f"it holds {needed} bytes, and this machine has a memory of {there}"
-            raise OSError(errno.ENOMEM, text)
 
 
 def rebuild_tree(layout: Json, read: Read) -> xr.DataTree:

@@ -145,6 +145,11 @@ class LocalStore:
                     if error.errno not in _NO_FOLDER:
                         raise
 
+    def scratch_directory(self) -> Path:
+        """Return the directory itself: there the result will go."""
+        os.makedirs(self._root, exist_ok=True)
+        return self._root
+
     def strays(self) -> list[Item]:
         """List what writers have left that died a day ago, by the file system's own clock.
 

@@ -24,7 +24,9 @@ _SAMPLE_BYTES = 1 << 16
 _WORTH_TRYING_BYTES = 1 << 14
 
 
-def write_netcdf(target: BinaryIO, groups: list[Group], root_attrs: Mapping[str, Any]) -> None:
+def write_netcdf(
+    target: BinaryIO, groups: list[Group], root_attrs: Mapping[str, Any], *, compress: bool = True
+) -> None:
     """Write a netCDF4 file.
 
     Parameters
@@ -35,6 +37,8 @@ def write_netcdf(target: BinaryIO, groups: list[Group], root_attrs: Mapping[str,
         Parents before their children.
     root_attrs : mapping
         Attributes to add to the root group.
+    compress : bool, default True
+        Whether arrays are compressed for which that pays.
 
     Raises
     ------
@@ -44,13 +48,13 @@ def write_netcdf(target: BinaryIO, groups: list[Group], root_attrs: Mapping[str,
     sink = Sink(target)
     with h5netcdf.File(sink, "w", locking=False) as file:
         for group in groups:
-            _write_group(file, group)
+            _write_group(file, group, compress=compress)
             sink.check()
         file.attrs.update(root_attrs)
     sink.check()
 
 
-def _write_group(file: Any, group: Group) -> None:
+def _write_group(file: Any, group: Group, *, compress: bool) -> None:
     place = file if group.path == "/" else file.create_group(group.path)
     for name, size in group.dims.items():
         place.dimensions[name] = size
@@ -70,7 +74,7 @@ def _write_group(file: Any, group: Group) -> None:
             dtype=h5py.string_dtype() if is_text else stored.data.dtype,
             data=stored.data,
             fillvalue=None if stored.fill is None else stored.data.dtype.type(stored.fill),
-            **_filters(stored),
+            **(_filters(stored) if compress else {}),
         )
         variable.attrs.update(dataset.attrs)
     place.attrs.update(group.attrs)

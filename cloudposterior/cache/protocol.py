@@ -84,7 +84,8 @@ class Cache(Protocol):
     Chains of a run that failed are kept as entries too (`Record.part_of`), until the run was
     repeated. Then they are taken out of a cache that also has
     ``discard(token, *, model, label) -> bool``; in one without it they stay, and nobody asks for
-    them.
+    them. A cache that also has ``scratch(size_bytes)`` opens files without a name, in which results
+    are put together that have no room in memory.
     """
 
     def get(self, token: str, *, model: str, label: str) -> tuple[xr.DataTree, Entry] | None:

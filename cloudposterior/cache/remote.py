@@ -255,6 +255,10 @@ class RemoteStore:
                 found.append(_item(names[0], names[1], info))
         return sorted(found, key=lambda item: (item.directory, item.name))
 
+    def scratch_directory(self) -> Path:
+        """Return where what is sent is written first."""
+        return Path(tempfile.gettempdir())
+
     def strays(self) -> list[Item]:
         """List what writers have left that died a day ago, by the store's own clock."""
         if self._is_whole:  # an object that did not arrive is none

@@ -128,6 +128,10 @@ class Store(Protocol):
         """List the files whose names end so, in order."""
         ...
 
+    def scratch_directory(self) -> Path:
+        """Return a directory of this machine with room for a large result."""
+        ...
+
     def strays(self) -> list[Item]:
         """List what writers have left that died `STRAY_AFTER_S` ago, by the store's own clock."""
         ...

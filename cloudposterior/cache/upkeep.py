@@ -62,19 +62,23 @@ def understood(part: str) -> Iterator[None]:
         raise CacheFileError(f"its {part} is not understood ({error!r:.300})") from error
 
 
-def check_file(file: BinaryIO, seal: Seal) -> None:
+def check_file(file: BinaryIO, seal: Seal) -> int:
     """Check every byte of a file, and before that what it would take to read it.
+
+    Returns
+    -------
+    int
+        How many bytes its arrays take.
 
     Raises
     ------
     CacheFileError
         If the file is damaged, or asks for more than it can hold.
-    OSError
-        If this machine has not the memory.
     """
     with understood("layout"):
-        check_layout(seal.description["layout"], seal.data_bytes)
+        size = check_layout(seal.description["layout"], seal.data_bytes)
     check_all(file, seal)
+    return size
 
 
 def read_entry(path: str | Path) -> Entry:

@@ -26,6 +26,7 @@ from cloudposterior.errors import ClusterError
 from cloudposterior.operations.call import FunctionCall
 from cloudposterior.operations.given import BLOCK_DRAWS, Block, Blocks, bytes_of
 from cloudposterior.operations.interrupted import interrupts_noted
+from cloudposterior.operations.joined import Joined
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.work import Computed, compute_blocks
 from cloudposterior.progress.feed import events_of
@@ -94,7 +95,7 @@ class WorkOnCluster:
             Its request, from which the tasks have their keys, so that another client that makes the
             same one joins this run. None where nobody made one.
         cache : Cache or None
-            Not used: blocks are computed again.
+            Has room for a result that is larger than memory; it keeps no blocks.
         fresh : bool
             Join no run that is under way.
 
@@ -132,7 +133,8 @@ class WorkOnCluster:
             model = self._send(packed, f"model-{run.model}")
             if blocks is None:
                 return self._whole(model, run), seed
-            return _InBlocks(self, packed, model, run, blocks).computed(), seed
+            joined = self.call.joined(blocks, getattr(cache, "scratch", None))
+            return _InBlocks(self, packed, model, run, blocks, joined).computed(), seed
         finally:
             for future in self._held:
                 future.release()
@@ -247,7 +249,13 @@ class _InBlocks:
     """
 
     def __init__(
-        self, work: WorkOnCluster, packed: bytes, model: Future, run: Run, blocks: Blocks
+        self,
+        work: WorkOnCluster,
+        packed: bytes,
+        model: Future,
+        run: Run,
+        blocks: Blocks,
+        joined: Joined,
     ) -> None:
         self._work = work
         self._packed = packed
@@ -256,7 +264,7 @@ class _InBlocks:
         self._blocks = blocks
         self._all = list(blocks)
         self._waiting = iter(self._all)
-        self._joined = work.call.joined(blocks)
+        self._joined = joined
         self._done = 0
         # of a task, until it is known how long a block takes
         self._size = 1

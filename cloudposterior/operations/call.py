@@ -16,7 +16,7 @@ from cloudposterior.identity.model import components, model_walk, tokens_of
 from cloudposterior.operations.functions import Function
 from cloudposterior.operations.given import Block, Blocks, Groups
 from cloudposterior.operations.interrupted import interrupts_noted
-from cloudposterior.operations.joined import Joined
+from cloudposterior.operations.joined import Joined, Scratch
 from cloudposterior.operations.options import names_of, option, plain, settings_for, versions_of
 from cloudposterior.operations.request import OPERATION, Request, make_request
 from cloudposterior.operations.seed import recorded_seed, seed_value
@@ -252,9 +252,9 @@ class FunctionCall:
         """Give what all blocks have their seeds from; a generator moves on, as in PyMC."""
         return seeds_of(seed, 1)[0] if self.is_random else None
 
-    def joined(self, blocks: Blocks) -> Joined:
-        """Give what blocks are put into as they come."""
-        return Joined(blocks.coords)
+    def joined(self, blocks: Blocks, scratch: Scratch | None) -> Joined:
+        """Give what blocks are put into as they come, in files if they are too large."""
+        return Joined(blocks.coords, scratch)
 
     @property
     def large(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from xarray import DataTree
 
 from cloudposterior.operations.call import FunctionCall
 from cloudposterior.operations.given import Block, Blocks, Groups
-from cloudposterior.operations.joined import Joined
+from cloudposterior.operations.joined import Joined, Scratch
 from cloudposterior.posterior import is_posterior, to_tree
 from cloudposterior.samplers.pymc import cpu_count
 from cloudposterior.samplers.seeds import seeds_of
@@ -62,7 +62,7 @@ class SMC(FunctionCall):
         say([one for one in said if len(one) == 2], quiet=True)
         return chain
 
-    def joined(self, blocks: Blocks) -> Joined:
+    def joined(self, blocks: Blocks, scratch: Scratch | None) -> Joined:
         """Give what chains are put into as they come."""
         return _Chains(self)
 

@@ -138,7 +138,10 @@ class Blocks:
 
     def draws(self, block: Block) -> Groups:
         """Give the draws of a block, as the group that they are; none where there are none yet."""
-        return {} if self.dataset is None else {"posterior": self.dataset.isel(block.where)}
+        if self.dataset is None:
+            return {}
+        # read here, if it is on disk
+        return {"posterior": self.dataset.isel(block.where).compute()}
 
 
 def blocks_of(dataset: Dataset, dims: Sequence[str], **data: Dataset | None) -> Blocks | None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 from xarray import Dataset, DataTree, Variable
 
+from cloudposterior.config import stays_on_disk
+from cloudposterior.errors import CacheWarning, tell
 from cloudposterior.operations.given import Block
 
-__all__ = ["Joined"]
+__all__ = ["Joined", "Scratch"]
+
+Scratch = Callable[[int], BinaryIO]
+"""Opens a file of so many bytes that is gone when nobody has it open any more."""
 
 
 class Joined:
@@ -20,10 +26,13 @@ class Joined:
     ----------
     coords : mapping of str to numpy.ndarray
         The values of each dimension of the draws.
+    scratch : callable, optional
+        Opens files for the arrays of a result that is to stay on disk; None has all in memory.
     """
 
-    def __init__(self, coords: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, coords: Mapping[str, np.ndarray], scratch: Scratch | None = None) -> None:
         self._coords = coords
+        self._scratch = scratch
         self._groups: dict[str, Dataset] = {}
 
     def add(self, part: Any, block: Block) -> None:
@@ -44,17 +53,37 @@ class Joined:
     def _room_for(self, part: Dataset) -> Dataset:
         """Make arrays of the length of all blocks; what all blocks share is there at once."""
         room: dict[str, Variable] = {}
+        size = sum(
+            math.prod(self._shape(values)) * values.dtype.itemsize
+            for values in part.variables.values()
+        )
+        empty = self._on_disk if self._scratch and stays_on_disk(size) else np.empty
         for name, values in part.variables.items():
             if name in self._coords:
                 room[str(name)] = Variable(values.dims, self._coords[str(name)], values.attrs)
             elif self._is_cut(values):
-                sizes = [len(self._coords.get(str(d), range(values.sizes[d]))) for d in values.dims]
-                empty = np.empty(sizes, dtype=values.dtype)
-                room[str(name)] = Variable(values.dims, empty, values.attrs)
+                array = empty(self._shape(values), values.dtype)
+                room[str(name)] = Variable(values.dims, array, values.attrs)
             else:
                 room[str(name)] = values
         coords = {name: room.pop(name) for name in map(str, part.coords)}
         return Dataset(room, coords, part.attrs)
+
+    def _shape(self, part: Variable) -> tuple[int, ...]:
+        """Give the shape of the whole that something is a part of."""
+        return tuple(len(self._coords.get(str(d), range(n))) for d, n in part.sizes.items())
+
+    def _on_disk(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Make an array in a file, whose pages leave the memory when that is needed."""
+        size = math.prod(shape) * dtype.itemsize
+        if self._scratch is None or not size or dtype.hasobject:
+            return np.empty(shape, dtype)
+        try:
+            with self._scratch(size) as file:
+                return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+        except OSError as error:
+            tell(CacheWarning, f"a result of {size} bytes is held in memory: {error}")
+            return np.empty(shape, dtype)
 
     def tree(self) -> DataTree:
         """Give the result."""

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from cloudposterior.cache import DiskCache, Record, files, layout, read_entry, seal, values
+from cloudposterior.cache import DiskCache, Record, files, hdf5, read_entry, seal, values
 from cloudposterior.cache.seal import _FOOTER, FORMAT
 from cloudposterior.errors import CacheFileError, CacheWarning
 from tests.cache.crafting import change, change_data, described, seal_anew, variable
@@ -511,7 +511,7 @@ def test_result_larger_than_the_memory_is_a_miss_and_stays(
     cache, make_tree, make_record, monkeypatch
 ):
     path = cache.put(make_tree(), make_record()).path
-    monkeypatch.setattr(layout.os, "sysconf", lambda _: 10)
+    monkeypatch.setattr(hdf5.os, "sysconf", lambda _: 10)
     with pytest.warns(CacheWarning, match="this machine has a memory of 100"):
         assert cache.get(make_record().token, model="radon", label="draws1000_chains4") is None
     assert path.exists()

@@ -303,8 +303,8 @@ def test_failed_put_leaves_the_old_entry_and_nothing_else(
     before = files_in(cache.root)
     real = getattr(files, step)
 
-    def fail(*arguments):
-        real(*arguments)
+    def fail(*arguments, **options):
+        real(*arguments, **options)
         raise failure
 
     monkeypatch.setattr(files, step, fail)

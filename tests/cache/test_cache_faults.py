@@ -109,10 +109,10 @@ def test_directory_removed_in_mid_put_is_made_again(
 ):
     real = getattr(files, step)
 
-    def remove(*arguments):
+    def remove(*arguments, **options):
         monkeypatch.setattr(files, step, real)
         shutil.rmtree(cache.root / "radon" if what == "model" else cache.root)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(files, step, remove)
     path = cache.put(make_tree(), make_record()).path
@@ -125,9 +125,9 @@ def test_directory_that_is_removed_again_and_again_is_an_error(
 ):
     real = files.append_seal
 
-    def remove(*arguments):
+    def remove(*arguments, **options):
         shutil.rmtree(cache.root)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(files, "append_seal", remove)
     with pytest.raises(FileNotFoundError):
@@ -225,7 +225,7 @@ def test_prune_on_a_full_disk_goes_by_the_local_clock(cache, make_tree, make_rec
     cache.put(make_tree(), make_record())
     living, dead = partial(cache, 0), partial(cache, 2 * DAY_S)
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(folder.Folder, "create", full)

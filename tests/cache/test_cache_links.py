@@ -122,9 +122,9 @@ def test_directory_swapped_while_written_leads_nowhere(
     before = state_of(outside.root)
     real = getattr(files, step)
 
-    def swap(*arguments):
+    def swap(*arguments, **options):
         swap_for_a_link(cache.root / "radon", outside.root / "radon")
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(files, step, swap)
     with contextlib.suppress(OSError):

@@ -353,7 +353,7 @@ def test_failed_upload_leaves_the_old_entry_and_nothing_else(
 
 
 def test_scratch_space_that_is_full_is_an_error(remote_cache, make_tree, make_record, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "write_netcdf", full)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask
+import dask.array as da
 import numpy as np
 import pymc as pm
 import pytest
@@ -357,3 +359,90 @@ def test_blocks_that_are_computed_here_have_one_thread(
     assert not threads
     assert same(there(WORK[name], two_workers), there_alone)
     assert set(threads) == {1}
+
+
+LARGE = {"chains": 2, "draws": 12_000}
+
+
+def likelihood(model: pm.Model) -> Any:
+    result = pm.compute_log_likelihood(posterior_of(model, **LARGE), **QUIET)
+    return to_tree(result)["log_likelihood"]["line::y"]
+
+
+def likelihood_there(client: Client, cache: Any) -> Any:
+    with (
+        dask.config.set({"cloudposterior.lazy-above": "1 MiB"}),
+        cp.cloud(line(), cluster=client, cache=cache, progress=False) as model,
+    ):
+        return likelihood(model)
+
+
+@pytest.fixture
+def whole() -> Any:
+    """The log-likelihood as plain PyMC gives it."""
+    with line() as model:
+        return likelihood(model)
+
+
+@pytest.fixture
+def rooms(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How large the files were in which results were put together."""
+    made: list[int] = []
+    scratch = cp.DiskCache.scratch
+
+    def noted(self: cp.DiskCache, size: int) -> Any:
+        made.append(size)
+        return scratch(self, size)
+
+    monkeypatch.setattr(cp.DiskCache, "scratch", noted)
+    return made
+
+
+def test_large_result_is_put_together_on_disk_and_comes_lazily(
+    two_workers: Client, tmp_path: Path, whole: Any, rooms: list[int]
+) -> None:
+    first = likelihood_there(two_workers, tmp_path)
+    assert rooms == [whole.nbytes]
+    assert isinstance(first.data, da.Array)
+    # of the file in which it was put together nothing is left
+    (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert path.suffix == ".nc"
+    again = likelihood_there(two_workers, tmp_path)
+    assert isinstance(again.data, da.Array)
+    assert np.array_equal(first, whole)
+    assert np.array_equal(again, whole)
+    # workers read what they are asked for themselves
+    assert float(two_workers.compute(again.sum()).result()) == pytest.approx(float(whole.sum()))
+
+
+def test_large_result_that_cannot_be_kept_is_returned(
+    two_workers: Client, tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cp.DiskCache, "put", full)
+        with pytest.warns(cp.CacheWarning, match="could not be saved"):
+            on_disk = likelihood_there(two_workers, tmp_path)
+    assert np.array_equal(on_disk, whole)
+    monkeypatch.setattr(cp.DiskCache, "scratch", full)
+    with pytest.warns(cp.CacheWarning, match=f"{whole.nbytes} bytes is held in memory: .*No space"):
+        in_memory = likelihood_there(two_workers, tmp_path / "other")
+    assert np.array_equal(in_memory, whole)
+
+
+def test_large_result_needs_no_file_where_nothing_is_kept_on_disk(
+    two_workers: Client, whole: Any, rooms: list[int]
+) -> None:
+    assert np.array_equal(likelihood_there(two_workers, False), whole)
+    assert np.array_equal(likelihood_there(two_workers, MemoryCache()), whole)
+    assert rooms == []
+
+
+def test_posterior_on_disk_is_sent_block_by_block(two_workers: Client, whole: Any) -> None:
+    with cp.cloud(line(), cluster=two_workers, cache=False, progress=False) as model:
+        posterior = posterior_of(model, **LARGE)
+        lazy = from_tree(to_tree(posterior).chunk({"draw": 5000}))
+        result = pm.compute_log_likelihood(lazy, **QUIET)
+    assert np.array_equal(to_tree(result)["log_likelihood"]["line::y"], whole)
