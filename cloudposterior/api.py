@@ -26,7 +26,7 @@ from cloudposterior.progress.table import Table
 from cloudposterior.progress.view import RunView, views_under_way
 from cloudposterior.run import Here, Place, fulfil
 
-__all__ = ["Run", "cloud", "explain", "runs", "sample"]
+__all__ = ["Run", "all_callbacks", "cloud", "explain", "runs", "sample"]
 
 
 def cache_of(choice: CacheChoice) -> Cache | None:
@@ -61,7 +61,14 @@ def _place(cluster: Any, *, keep_chains: bool, progress: bool) -> Place:
     return OnCluster(cluster, keep_chains, progress)
 
 
-def _callbacks(callbacks: Iterable[Any] | None, notify: Any) -> tuple[Any, ...]:
+def all_callbacks(callbacks: Iterable[Any] | None, notify: Any) -> tuple[Any, ...]:
+    """Give who is to be told of a run, those that send messages last.
+
+    Parameters
+    ----------
+    callbacks, notify
+        As for `cloud`.
+    """
     notifiers = () if notify is None else (Notifier(notify),)
     return (*checked_callbacks(callbacks), *notifiers)
 
@@ -193,7 +200,7 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         self._place = _place(cluster, keep_chains=keep_chains, progress=progress)
         self._cache = cache_of(cache)
         self._overwrite = overwrite
-        self._callbacks = _callbacks(callbacks, notify)
+        self._callbacks = all_callbacks(callbacks, notify)
 
     def __enter__(self) -> pm.Model:
         blocks.open_block(self)

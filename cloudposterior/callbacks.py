@@ -215,9 +215,19 @@ class Telling:
         try:
             yield
         except BaseException as error:
-            if self._run is not None:
-                self._tell("on_error", self._run, error)
+            self.fail(error)
             raise
+
+    def fail(self, error: BaseException) -> None:
+        """Tell what it ended with.
+
+        Parameters
+        ----------
+        error : BaseException
+            What the caller gets to see.
+        """
+        if self._run is not None:
+            self._tell("on_error", self._run, error)
 
     def _tell(self, method: str, *args: Any) -> None:
         for number, one in enumerate(self._callbacks):

@@ -5,22 +5,28 @@ from __future__ import annotations
 import copy
 import itertools
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import pymc as pm
 
-from cloudposterior.api import sample
+from cloudposterior.api import all_callbacks, sample
 from cloudposterior.cache.choice import CacheChoice
+from cloudposterior.callbacks import Telling
 from cloudposterior.cluster.connect import check_cluster, open_client
 from cloudposterior.cluster.submitted import SubmittedRun, wait_for_any
+from cloudposterior.operations.calls import make_call
 from cloudposterior.progress.fits import FitsBar
 from cloudposterior.submission import submit
 
 __all__ = ["map"]
 
 _ON_ERROR = ("raise", "return")
+
+_SEGMENTS_S = 1.0
+"""How often callbacks are told how fits stand."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ def map(  # noqa: A001  (what it does to models, and what Dask's users call that
     on_error: str = "raise",
     progress: bool = True,
     until: Any = None,
+    callbacks: Iterable[Any] | None = None,
+    notify: str | Iterable[str] | None = None,
     **kwargs: Any,
 ) -> Any:
     """Sample many models: all chains of all of them share one cluster.
@@ -73,6 +81,10 @@ def map(  # noqa: A001  (what it does to models, and what Dask's users call that
         Whether it is shown how many fits are done, running and failed, and when all will be.
     until : bool or mapping, optional
         As for `cloud`.
+    callbacks : iterable of Callback, optional
+        Told of each fit, as for `cloud`.
+    notify : str or iterable of str, optional
+        As for `cloud`: two messages for each fit.
     **kwargs
         What all calls take, as for `pymc.sample`: ``draws``, ``tune``, ``chains``,
         ``random_seed``. A seed is the same for all.
@@ -110,8 +122,9 @@ def map(  # noqa: A001  (what it does to models, and what Dask's users call that
         "keep_chains": keep_chains,
         "until": until,
     }
+    told = all_callbacks(callbacks, notify)
     with FitsBar(total, shown=progress) as bar:
-        mapping = _Mapping(options, on_error == "raise", bar)
+        mapping = _Mapping(options, told, on_error == "raise", bar)
         if cluster is None:
             mapping.sample_here(fits)
         else:
@@ -146,17 +159,16 @@ def _zipped(pairs: Any, sets: Any, shared: dict[str, Any], *, counted: bool) -> 
             ) from None
         if not isinstance(model, pm.Model):
             raise TypeError(f"cp.map takes models: {name!r} is a {type(model).__name__}")
-        yield _Fit(name, model, _without_callbacks({**shared, **own}))
+        _refuse_callbacks(own)
+        yield _Fit(name, model, {**shared, **own})
     if counted and next(sets, None) is not None:
         raise ValueError("arguments= has more sets of arguments than there are models")
 
 
-def _without_callbacks(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what would be told of each of many fits, which may be drawn by other clients' runs."""
+def _refuse_callbacks(arguments: Mapping[str, Any]) -> None:
     for name in ("callbacks", "notify"):
-        if arguments.get(name) is not None:
-            raise TypeError(f"{name}= is for one run at a time: use cp.cloud or cp.sample")
-    return arguments
+        if name in arguments:
+            raise TypeError(f"{name}= is for all fits: pass it to cp.map itself")
 
 
 class _Mapping:
@@ -166,16 +178,22 @@ class _Mapping:
     ----------
     options : dict
         What `sample` and `submit` take beside the model and its arguments.
+    callbacks : tuple
+        Who is told of each fit.
     raises : bool
         Whether the first error ends the call.
     bar : FitsBar
         Shows how the fits stand.
     """
 
-    def __init__(self, options: dict[str, Any], raises: bool, bar: FitsBar) -> None:
+    def __init__(
+        self, options: dict[str, Any], callbacks: tuple[Any, ...], raises: bool, bar: FitsBar
+    ) -> None:
         self._options = options
+        self._callbacks = callbacks
         self._raises = raises
         self._bar = bar
+        self._told_s = time.monotonic()
         self.results: dict[int, Any] = {}
 
     def sample_here(self, fits: Iterator[_Fit]) -> None:
@@ -183,7 +201,9 @@ class _Mapping:
         for number, fit in enumerate(fits):
             self._bar.show(running=1)
             try:
-                result = sample(fit.model, **self._options, **fit.arguments)
+                result = sample(
+                    fit.model, callbacks=self._callbacks, **self._options, **fit.arguments
+                )
             except Exception as error:  # noqa: BLE001  (it is raised, or the result)
                 self._failed(number, fit, error)
             else:
@@ -198,6 +218,7 @@ class _Mapping:
                 while self._fill_up(under_way, numbered, client) or under_way:
                     for run_id in wait_for_any({i: of.run for i, of in under_way.items()}):
                         self._fetch(under_way.pop(run_id))
+                    self._tell_of_segments(under_way.values())
                     self._bar.show(running=len(under_way))
             except BaseException as error:
                 for of in under_way.values():
@@ -225,20 +246,41 @@ class _Mapping:
             known = under_way.setdefault(run.id, _UnderWay(run, []))
             if known.run is not run:
                 run.close()
-            known.fits.append((number, fit))
+            telling = self._telling(fit)
+            telling.start(from_cache=run.from_cache)
+            known.fits.append((number, fit, telling))
             self._bar.show(running=len(under_way))
         return began
+
+    def _telling(self, fit: _Fit) -> Telling:
+        call = make_call("sample", fit.model, (), fit.arguments, on_cluster=True)
+        return Telling(self._callbacks, call)
+
+    def _tell_of_segments(self, under_way: Iterable[_UnderWay]) -> None:
+        """Tell how all fits stand, where somebody wants to know."""
+        if time.monotonic() - self._told_s < _SEGMENTS_S:
+            return
+        self._told_s = time.monotonic()
+        for of in under_way:
+            listeners = [telling.listener for *_, telling in of.fits]
+            if any(listeners):
+                status = of.run.status()
+                for listener in filter(None, listeners):
+                    listener(status)
 
     def _fetch(self, of: _UnderWay) -> None:
         try:
             result = of.run.result()
         except Exception as error:  # noqa: BLE001  (it is raised, or the result)
-            for number, fit in of.fits:
+            for *_, telling in of.fits:
+                telling.fail(error)
+            for number, fit, _ in of.fits:
                 self._failed(number, fit, error)
             return
-        for number, _ in of.fits:
+        for number, _, telling in of.fits:
             # who asked twice gets two
             self._finished(number, result)
+            telling.finish(result)
             result = copy.deepcopy(result)
 
     def _finished(self, number: int, result: Any) -> None:
@@ -258,7 +300,7 @@ class _UnderWay:
     """A run, and the fits that it is for: more than one where requests are equal."""
 
     run: SubmittedRun
-    fits: list[tuple[int, _Fit]]
+    fits: list[tuple[int, _Fit, Telling]]
 
 
 def _title(fit: _Fit) -> str:

@@ -303,13 +303,11 @@ def test_what_is_no_callback_is_refused(callbacks: Any, words: str, build: Build
 
 
 @pytest.mark.parametrize("name", ["callbacks", "notify"])
-def test_runs_that_need_no_client_take_none(name: str, build: Build) -> None:
+def test_run_that_needs_no_client_takes_none(name: str, build: Build) -> None:
     given: Any = {name: "ntfy://user:secret@host"}
     with pytest.raises(TypeError, match=f"{name}= .*use cp.cloud or cp.sample") as raised:
         cp.submit(build(), cluster="tcp://127.0.0.1:1", **given)
     assert "secret" not in str(raised.value)
-    with pytest.raises(TypeError, match=f"{name}= .*use cp.cloud or cp.sample"):
-        cp.map([build()], **given)
 
 
 def test_callbacks_are_in_no_key(build: Build, stub_runs: list[pm.Model]) -> None:

@@ -64,6 +64,8 @@ class SubmittedRun:
     ----------
     id : str
         What `cp.attach` takes.
+    from_cache : bool
+        Whether the cache had the result when it was asked for, so that nothing runs.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class SubmittedRun:
         self._reached = reached
         self._quiet = quiet
         self._result = result
+        self.from_cache = future is None
         self._closing = ExitStack()
         self._last: Table | None = None
 

@@ -16,11 +16,13 @@ from rich.console import Console
 
 import cloudposterior as cp
 from cloudposterior import many
+from cloudposterior.cache import MemoryCache
 from cloudposterior.cluster import keeping
 from cloudposterior.posterior import to_tree
 from cloudposterior.progress.fits import FitsBar
 from tests.cluster import models
 from tests.cluster.sameness import SHORT, assert_same, plain
+from tests.test_callbacks import Heard, Raises
 
 pytestmark = pytest.mark.usefixtures("quick_compiling", "cut_small")
 
@@ -69,6 +71,44 @@ def test_each_fit_may_have_arguments_of_its_own(cluster: Client) -> None:
     )
     for name, seed, fit in zip("abc", (1, 2, 3), fits, strict=True):
         assert_same(fit, plain(named(name), **{**SHORT, "draws": 5, "random_seed": seed}))
+
+
+@pytest.mark.parametrize("on_cluster", [True, False], ids=["on a cluster", "here"])
+def test_callbacks_are_told_of_each_fit(
+    on_cluster: bool, cluster: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many, "_SEGMENTS_S", 0.0)
+    heard, breaks, cache = Heard(), Raises(RuntimeError("no"), "on_start"), MemoryCache()
+    options = {**SHORT, "cluster": cluster if on_cluster else None, "cache": cache, "cores": 1}
+    first = cp.sample(named("kept"), **options)
+    with pytest.warns(cp.CallbackWarning, match="on_start failed"):
+        fits = cp.map(
+            [named("kept"), broken(), named("new"), named("new")],
+            callbacks=[breaks, heard],
+            on_error="return",
+            **options,
+        )
+    assert_same(fits[0], first)
+    told = {
+        model: [name for name, run, _ in heard.calls if run.model == model and "seg" not in name]
+        for model in ("kept", "broken", "new")
+    }
+    assert told["kept"] == ["on_start", "on_finish"]
+    assert told["broken"] == ["on_start", "on_error"]
+    assert sorted(told["new"]) == ["on_finish"] * 2 + ["on_start"] * 2
+    assert next(run.from_cache for name, run, _ in heard.calls if name == "on_start")
+    (error,) = (error for name, _, error in heard.calls if name == "on_error")
+    assert type(error) is type(fits[1])
+    segments = {run.model for name, run, _ in heard.calls if name == "on_segment"}
+    assert ("new" in segments) == on_cluster
+    assert "kept" not in segments
+
+
+def test_callbacks_of_a_single_fit_are_refused() -> None:
+    with pytest.raises(TypeError, match="notify= is for all fits: pass it to cp.map itself"):
+        cp.map([named("a")], arguments=[{"notify": "ntfy://topic"}], cluster=None, **SHORT)
+    with pytest.raises(TypeError, match="callbacks= takes a list of objects"):
+        cp.map([named("a")], callbacks=7, **SHORT)
 
 
 def test_generator_is_asked_when_there_is_room(
