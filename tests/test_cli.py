@@ -11,6 +11,8 @@ import xarray as xr
 import cloudposterior as cp
 from cloudposterior.cli import main
 
+pytestmark = pytest.mark.once
+
 
 def put(root: Path, token: str, *, created: str, sigma: str = "2") -> cp.Entry:
     """Keep a small posterior with a manifest of one prior."""

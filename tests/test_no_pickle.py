@@ -10,6 +10,8 @@ import pytest
 
 import cloudposterior
 
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(cloudposterior.__file__).parent
 READERS = sorted(
     [

@@ -25,7 +25,7 @@ from dask.base import tokenize
 import cloudposterior as cp
 
 pytest.importorskip("apprise")
-pytestmark = pytest.mark.usefixtures("in_tmp_path", "exact")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("in_tmp_path", "exact")]
 
 Build = Callable[..., pm.Model]
 Check = Callable[[Any, Any], None]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import (
@@ -19,6 +20,8 @@ from tests.browser.conftest import (
     serving,
     wait_for_text,
 )
+
+pytestmark = pytest.mark.once
 
 
 def test_marimo_shows_a_table_in_place_stops_the_run_and_leaves_html(

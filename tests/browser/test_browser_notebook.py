@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import (
@@ -21,6 +22,8 @@ from tests.browser.conftest import (
     serving,
     wait_for_text,
 )
+
+pytestmark = pytest.mark.once
 
 TOKEN = "loopback"
 

@@ -23,6 +23,8 @@ from cloudposterior.progress.html import table_html
 from cloudposterior.progress.table import RunTable
 from tests.browser.conftest import HOSTILE, HOSTILE_COORDINATE, PATIENCE_S, UnderWay, expect_to_rise
 
+pytestmark = pytest.mark.once
+
 LONG = f"{HOSTILE}{200 * 'n'}"[:200]
 
 CHAINS, PARAMETERS = 0, 1

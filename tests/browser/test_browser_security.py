@@ -27,6 +27,8 @@ from cloudposterior.progress.notebook import _as_plain
 from cloudposterior.progress.table import RunTable
 from tests.browser.conftest import HOSTILE, HOSTILE_COORDINATE
 
+pytestmark = pytest.mark.once
+
 ATTRIBUTE = '"\' onmouseover=window.hacked=4 autofocus onfocus=window.hacked=5 x="'
 TEMPLATE = "<%= window.hacked=6 %> ${window.hacked=7} {{window.hacked=8}} $$\\href{x}{y}$$"
 CONTROL = "\x1b[31m\u202eeman\x00"

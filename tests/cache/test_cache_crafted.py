@@ -24,6 +24,8 @@ from cloudposterior.cache.seal import _FOOTER, FORMAT
 from cloudposterior.errors import CacheFileError, CacheWarning
 from tests.cache.crafting import change, change_data, described, seal_anew, variable
 
+pytestmark = pytest.mark.once
+
 READER = Path(__file__).with_name("crafted_reader.py")
 MOST_GROWTH_BYTES = 64 << 20
 Craft = Callable[[Path], Any]

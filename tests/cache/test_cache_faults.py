@@ -18,6 +18,8 @@ import cloudposterior as cp
 from cloudposterior.cache import DiskCache, files, folder, local, netcdf, sink
 from cloudposterior.errors import CacheWarning
 
+pytestmark = pytest.mark.once
+
 WORKER = Path(__file__).with_name("fault_worker.py")
 
 

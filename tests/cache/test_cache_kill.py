@@ -12,6 +12,8 @@ import pytest
 from cloudposterior.cache import read_entry
 from cloudposterior.errors import CacheFileError
 
+pytestmark = pytest.mark.once
+
 WORKER = Path(__file__).with_name("kill_worker.py")
 KILLS = 200
 

@@ -12,6 +12,8 @@ import pytest
 from cloudposterior.cache import DiskCache, files, folder, local
 from cloudposterior.errors import CacheWarning
 
+pytestmark = pytest.mark.once
+
 LABEL = "draws1000_chains4"
 
 

@@ -10,6 +10,8 @@ import pytest
 from cloudposterior.cache.seal import _FOOTER
 from cloudposterior.errors import CacheWarning
 
+pytestmark = pytest.mark.once
+
 OTHER_TOKEN = "f" * 32
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from cloudposterior.cache.names import file_names, safe_name
 
+pytestmark = pytest.mark.once
+
 PLAIN = ["radon", "radon_intercepts", "a", "_a", "1st", "a.b", "a-b", "x" * 60, "con_1", "console"]
 HOSTILE = [
     "../../x", "..", ".", "", "/", "/etc/passwd", "a/b", "a\\b", "C:\\x", "c:", "x" * 61,

@@ -29,6 +29,8 @@ from cloudposterior.errors import CacheWarning
 from tests.cache import crafting
 from tests.cache.stores import SECRET, SharedFileSystem, s3_options, s3_server
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 LABEL = "draws1000_chains4"
 

@@ -11,6 +11,8 @@ import pytest
 from cloudposterior.cache import DiskCache
 from cloudposterior.errors import CacheFileError
 
+pytestmark = pytest.mark.once
+
 NO_LIMIT = {"older_than": None, "max_size_bytes": None, "keep": None}
 
 

@@ -147,6 +147,12 @@ def quick_compiling() -> Iterator[None]:
         yield
 
 
+NO_DASHBOARD: dict[str, Any] = {
+    "scheduler_kwargs": {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+}
+"""For a `LocalCluster` whose scheduler has no dashboard; its server takes any port that is free."""
+
+
 @pytest.fixture
 def cut_small() -> Iterator[None]:
     """Hand draws over after every few of them."""

@@ -19,9 +19,9 @@ import cloudposterior as cp
 from cloudposterior.cluster.share import Shared, page_of
 from cloudposterior.events import Event, Phase, to_message
 from cloudposterior.progress.feed import events_of
-from tests.cluster.conftest import PATIENCE_S, Commands, until
+from tests.cluster.conftest import NO_DASHBOARD, PATIENCE_S, Commands, until
 
-pytestmark = pytest.mark.usefixtures("quick_compiling", "cut_small")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_compiling", "cut_small")]
 
 SHORT = {
     "draws": 200,
@@ -233,7 +233,7 @@ def test_page_is_found_behind_a_prefix(commands: Commands) -> None:
 
 def test_cluster_without_a_dashboard_is_no_error() -> None:
     with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, processes=False, **NO_DASHBOARD) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         shared = Shared(client, "run-1", "radon", 2)
@@ -267,7 +267,7 @@ def test_scheduler_that_lacks_a_package_costs_one_warning(
 
 def test_board_that_fails_costs_one_warning_and_no_run() -> None:
     with (
-        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, processes=False, **NO_DASHBOARD) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         shared = Shared(client, "run-1", "radon", 2)

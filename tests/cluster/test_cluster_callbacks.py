@@ -16,6 +16,8 @@ from cloudposterior.progress.display import Silence
 from cloudposterior.progress.table import RunTable, Table
 from cloudposterior.progress.view import RunView
 
+pytestmark = pytest.mark.once
+
 Build = Callable[..., pm.Model]
 
 SHORT = {

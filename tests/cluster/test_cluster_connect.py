@@ -16,6 +16,8 @@ from cloudposterior.cluster.connect import check_cluster, open_client
 from cloudposterior.errors import ClusterError, ClusterWarning
 from tests.cluster.conftest import Commands, Secured
 
+pytestmark = pytest.mark.once
+
 QUICK = {"cloudposterior.cluster.connect-timeout": "500ms"}
 
 

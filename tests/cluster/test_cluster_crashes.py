@@ -24,7 +24,7 @@ from tests.cluster.sameness import assert_same_result, plain
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.deaths,
+    pytest.mark.once,
     pytest.mark.usefixtures("quick_compiling", "in_moments"),
 ]
 

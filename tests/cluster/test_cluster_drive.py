@@ -22,6 +22,8 @@ from tests.cluster import stubs
 from tests.cluster.conftest import until
 from tests.cluster.stubs import Counting, Panic, Uneven, run_of
 
+pytestmark = pytest.mark.once
+
 FOUR = [(0,), (1,), (2,), (3,)]
 
 

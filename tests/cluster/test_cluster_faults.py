@@ -86,8 +86,12 @@ BUILDS: dict[str, Callable[[], pm.Model]] = {
     "opaque": models.opaque,
 }
 
+OTHERS = ["radon", "coal", "opaque"]
 
-@pytest.mark.parametrize("name", ["radon", *BUILDS])
+
+@pytest.mark.parametrize(
+    "name", ["mixture", *(pytest.param(name, marks=pytest.mark.once) for name in OTHERS)]
+)
 def test_workers_that_die_in_tuning_and_after_do_not_change_a_bit(
     name: str,
     pool: Pool,
@@ -110,7 +114,7 @@ def test_workers_that_die_in_tuning_and_after_do_not_change_a_bit(
         assert len(parts) > 3
 
 
-@pytest.mark.deaths
+@pytest.mark.once
 def test_chain_that_kills_its_workers_costs_the_others_nothing(
     pool: Pool,
     segments: list[tuple[int, int, int]],

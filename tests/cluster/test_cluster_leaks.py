@@ -74,7 +74,7 @@ def grown(before: Any, after: Any, path: str = "") -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.deaths
+@pytest.mark.once
 @pytest.mark.usefixtures("quick_compiling")
 def test_two_hundred_runs_leave_nothing_behind() -> None:
     options = {**SHORT, "draws": 4, "tune": 4, "chains": 2, "quiet": True}

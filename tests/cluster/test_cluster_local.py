@@ -17,6 +17,8 @@ from cloudposterior.cluster.connect import open_client
 from cloudposterior.cluster.local import local_client
 from cloudposterior.errors import ClusterError
 
+pytestmark = pytest.mark.once
+
 ABOVE_A_START = 120
 
 

@@ -42,7 +42,7 @@ from .faults import (
 )
 from .stubs import run_of
 
-pytestmark = pytest.mark.deaths
+pytestmark = pytest.mark.once
 
 FOUR = [(0,), (1,), (2,), (3,)]
 TOTAL = 60

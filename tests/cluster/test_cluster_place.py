@@ -276,7 +276,7 @@ INTERRUPTED = """
     from distributed import Client, LocalCluster
 
     if __name__ == "__main__":
-        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
             with Client(cluster) as client:
                 with pm.Model(name="long") as model:
                     x = pm.Normal("x", shape=3)

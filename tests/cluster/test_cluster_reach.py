@@ -10,6 +10,8 @@ from distributed import Client
 import cloudposterior as cp
 from cloudposterior.cluster import reach
 
+pytestmark = pytest.mark.once
+
 
 def test_directory_that_workers_write_to_is_reached(two_workers: Client, tmp_path: Path) -> None:
     cache = cp.DiskCache(tmp_path / "cache")

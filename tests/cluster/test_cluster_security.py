@@ -34,7 +34,7 @@ from tests.cluster.conftest import PATIENCE_S, Commands, Secured, make_certifica
 from tests.cluster.models import normal
 from tests.cluster.test_cluster_board import board_of, get, post
 
-pytestmark = [pytest.mark.deaths, pytest.mark.usefixtures("quick_compiling", "cut_small")]
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_compiling", "cut_small")]
 
 ENDLESS = {**sameness.SHORT, "draws": 3_000_000, "discard_tuned_samples": True}
 QUICK = {"cloudposterior.cluster.connect-timeout": "2s"}

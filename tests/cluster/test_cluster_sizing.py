@@ -14,6 +14,8 @@ from cloudposterior.cluster import sizing
 from cloudposterior.cluster.sizing import GIB, STATISTICS_BYTES, ClusterOptions, cluster_options
 from cloudposterior.samplers.pymc import default_chains
 
+pytestmark = pytest.mark.once
+
 
 def draw_bytes(options: ClusterOptions, n: int) -> float:
     return options.draws_bytes / n - STATISTICS_BYTES

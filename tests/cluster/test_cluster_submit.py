@@ -31,12 +31,12 @@ from cloudposterior.config import cluster_setting, settings_here, settings_of_cl
 from cloudposterior.posterior import to_tree
 
 from . import models
-from .conftest import PATIENCE_S, Commands, until
+from .conftest import NO_DASHBOARD, PATIENCE_S, Commands, until
 from .held import Held, Script
 from .sameness import SHORT, assert_same, on_cluster, plain
 
 pytestmark = [
-    pytest.mark.deaths,
+    pytest.mark.once,
     pytest.mark.usefixtures("in_tmp_path", "quick_compiling"),
 ]
 
@@ -658,7 +658,7 @@ def _due(run: str, dask_scheduler: Any) -> float:
 def test_scheduler_whose_datasets_are_elsewhere_is_refused() -> None:
     """Dask has no public way to let go of one without a client; this tells when it changes."""
     with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=0, processes=False, **NO_DASHBOARD) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         client.register_plugin(plugin.Expiry())
@@ -968,9 +968,7 @@ async def _awaited(run: cp.SubmittedRun) -> Any:
 
 def test_threads_of_this_process_are_a_cluster_too() -> None:
     with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
-        ) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **NO_DASHBOARD) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         assert_same(submit(client).result(), plain(models.normal()))

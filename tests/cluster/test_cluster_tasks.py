@@ -16,6 +16,8 @@ from cloudposterior.errors import ChainError
 from cloudposterior.samplers.protocol import Segment, State
 from tests.cluster.stubs import Counting, Panic, run_of
 
+pytestmark = pytest.mark.once
+
 
 def pools() -> list[int]:
     np.ones((2, 2)) @ np.ones((2, 2))

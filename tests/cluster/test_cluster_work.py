@@ -258,7 +258,7 @@ def test_losses_are_told_while_it_fits(
     assert any("of 50 steps, loss" in words for words in told)
 
 
-@pytest.mark.deaths
+@pytest.mark.once
 def test_worker_that_dies_costs_time_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:

@@ -16,6 +16,8 @@ from cloudposterior.cluster.workers import check_workers, wait_for_workers
 from cloudposterior.errors import ClusterError
 from tests.cluster.conftest import PATIENCE_S, Commands, until
 
+pytestmark = pytest.mark.once
+
 PACKAGES = ["cloudposterior", "pymc", "pytensor", "numpy", "nutpie"]
 
 

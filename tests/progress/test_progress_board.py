@@ -8,6 +8,8 @@ import pytest
 from cloudposterior.events import ChainReport, Diagnosis, Event, Phase, RunStarted, StopAsked
 from cloudposterior.progress.board import Board, digest_of
 
+pytestmark = pytest.mark.once
+
 
 def started(client: str = "client-1", secret: str = "secret", chains: int = 2) -> RunStarted:
     return RunStarted("radon", chains, "me on here", digest_of(secret) if secret else "", client)

@@ -33,6 +33,8 @@ from cloudposterior.progress.notebook import _as_plain
 from cloudposterior.progress.table import RunTable, Table
 from cloudposterior.progress.terminal import line_of, print_line, rendered
 
+pytestmark = pytest.mark.once
+
 ESCAPE, BELL, TURNED, ISOLATED, HALF = "\x1b", "\x07", "\u202e", "\u2066", "\ud800"
 OBEYED = (
     f"{ESCAPE}[31mred{BELL}{ESCAPE}]8;;http://x{ESCAPE}\\\x9b2J\r\n\x00{TURNED}{ISOLATED}\u2028"

@@ -8,6 +8,8 @@ import pytest
 from cloudposterior.events import ChainReport, Phase, RunStarted, from_message, to_message
 from cloudposterior.progress.table import RunTable, spoken
 
+pytestmark = pytest.mark.once
+
 
 class Clock:
     def __init__(self) -> None:

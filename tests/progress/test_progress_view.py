@@ -19,6 +19,8 @@ from cloudposterior.progress.table import RunTable, Table
 from cloudposterior.progress.terminal import PlainLines, TerminalTable, rendered
 from cloudposterior.progress.view import RunView
 
+pytestmark = pytest.mark.once
+
 
 class Kept:
     """Keeps what it is shown."""

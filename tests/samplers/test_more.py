@@ -168,7 +168,9 @@ def test_more_draws_are_those_of_the_long_run(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after"), [(2, 3), (1, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("before", "after"), [(2, 3), pytest.param(1, 2, marks=pytest.mark.once)], ids=str
+)
 @pytest.mark.parametrize("name", CASES | CHAINS_ONLY)
 def test_more_chains_are_those_of_the_long_run(name: str, before: int, after: int) -> None:
     case = (CASES | CHAINS_ONLY)[name]
