@@ -62,13 +62,19 @@ myst_heading_anchors = 3
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
+# what is no Python says so by saying nothing
+highlight_language = "none"
+
 html_theme = "pydata_sphinx_theme"
 html_title = "cloudposterior"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
+# pages that are alone in their section
+html_sidebars = {name: [] for name in ("index", "getting_started", "architecture", "migration")}
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,

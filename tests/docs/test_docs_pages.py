@@ -20,9 +20,11 @@ FRONT = [ROOT / "README.md", ROOT / "benchmarks" / "README.md"]
 NOT_RUN = "<!-- shown, not run -->"
 RUN = [
     "getting_started.md",
+    "how_to/around_sampling.md",
     "how_to/clusters.md",
     "how_to/debug_worker.md",
     "how_to/many_fits.md",
+    "how_to/notifications.md",
     "how_to/stop_and_resume.md",
     "how_to/submit.md",
     "how_to/team_cache.md",
