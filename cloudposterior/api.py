@@ -165,6 +165,10 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
 
     What a hit returns is the caller's own copy.
 
+    R-hat and ESS of `until` are those of Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021),
+    *Rank-normalization, folding, and localization: an improved R-hat for assessing convergence of
+    MCMC*, doi:10.1214/20-BA1221, as ArviZ computes them.
+
     Examples
     --------
     >>> import cloudposterior as cp
