@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import cloudposterior as cp
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 FRONT = [ROOT / "README.md", ROOT / "benchmarks" / "README.md"]
@@ -89,3 +91,8 @@ def test_docs_have_links_that_lead_somewhere(page: Path) -> None:
         assert there.exists(), target.geturl()
         assert not target.fragment or target.fragment in anchors_of(there), target.geturl()
     assert inner or page != FRONT[0]
+
+
+def test_docs_have_each_public_name_in_the_reference() -> None:
+    listed = re.findall(r"^   (\w+)$", (ROOT / "docs" / "reference" / "api.md").read_text(), re.M)
+    assert sorted(listed) == sorted(cp.__all__)
