@@ -1,8 +1,7 @@
 """Sample PyMC models on any Dask cluster, once: the same draws, kept under a key never wrong.
 
->>> import cloudposterior as cp
->>> with cp.cloud(model, cluster=client, cache="disk"):  # doctest: +SKIP
-...     idata = pm.sample()
+    with cp.cloud(model, cluster=client, cache="disk"):
+        idata = pm.sample()
 
 Importing the package also makes `dask.base.tokenize` read PyMC models: see `identity`. PyMC itself
 is imported by the first use of something that needs it, so that a scheduler, or a command that

@@ -172,14 +172,24 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
 
     What a hit returns is the caller's own copy.
 
+    R-hat and ESS of `until` are those of Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021),
+    *Rank-normalization, folding, and localization: an improved R-hat for assessing convergence of
+    MCMC*, doi:10.1214/20-BA1221, as ArviZ computes them.
+
     Examples
     --------
     >>> import cloudposterior as cp
     >>> import pymc as pm
     >>> with pm.Model() as model:
-    ...     x = pm.Normal("x")
-    >>> with cp.cloud(model, cache="disk"):  # doctest: +SKIP
-    ...     idata = pm.sample()
+    ...     mu = pm.Normal("mu")
+    ...     y = pm.Normal("y", mu, 1.0, observed=[0.1, -0.4, 0.3, 1.2, 0.8])
+    >>> with cp.cloud(model, cluster=client, cache="disk"):
+    ...     idata = pm.sample(draws=100, tune=100, chains=2, random_seed=1)
+    ...     again = pm.sample(draws=100, tune=100, chains=2, random_seed=1)  # cached result
+    >>> idata["posterior"]["mu"].shape  # (chain, draw, *shape)
+    (2, 100)
+    >>> bool((again["posterior"]["mu"] == idata["posterior"]["mu"]).all())
+    True
     """
 
     def __init__(
@@ -283,8 +293,8 @@ def sample(
     ----------
     model : pymc.Model
         The model.
-    *args, **kwargs
-        As for `pymc.sample`: ``draws``, ``tune``, ``chains``, ``random_seed``...
+    *args : Any
+        Positional arguments of `pymc.sample`.
     cluster : distributed.Client, cluster object, str or None, optional
         As for `cloud`.
     cache : {"memory", "disk"}, str, pathlib.Path, bool or Cache, optional
@@ -299,6 +309,8 @@ def sample(
         As for `cloud`.
     notify : str or iterable of str, optional
         As for `cloud`.
+    **kwargs : Any
+        As for `pymc.sample`: ``draws``, ``tune``, ``chains``, ``random_seed``...
 
     Returns
     -------
@@ -317,7 +329,11 @@ def sample(
 
     Examples
     --------
-    >>> idata = cp.sample(model, draws=2000, cache="disk")  # doctest: +SKIP
+    >>> idata = cp.sample(model, draws=100, tune=100, chains=2, random_seed=1, cache="disk")
+    >>> idata["posterior"]["mu"].dims
+    ('chain', 'draw')
+    >>> int(idata.attrs["cloudposterior_random_seed"])
+    1
     """
     block = cloud(
         model,
@@ -335,7 +351,20 @@ def sample(
 
 
 class Run:
-    """A run on a cluster that is under way in this process, as `runs` lists it."""
+    """A run on a cluster that is under way in this process, as `runs` lists it.
+
+    Examples
+    --------
+    A callback that ends a run after an hour, with the draws that it has by then:
+
+    >>> class AnHour:
+    ...     def on_segment(self, run, status):
+    ...         if status.elapsed_s > 3600:
+    ...             cp.runs()[-1].stop()
+    >>> idata = cp.sample(
+    ...     model, draws=100, tune=100, chains=2, cluster=client, callbacks=[AnHour()]
+    ... )
+    """
 
     def __init__(self, view: RunView) -> None:
         self._view = view
@@ -354,7 +383,11 @@ class Run:
         return self._view.status()
 
     def stop(self) -> None:
-        """Ask its chains to end; the call that samples returns the draws made by then."""
+        """Ask its chains to end, and return at once.
+
+        The call that samples returns the draws made by then, chains of equal length. It raises
+        `KeyboardInterrupt` if there are none after tuning.
+        """
         self._view.stop()
 
 
@@ -368,7 +401,6 @@ def runs() -> list[Run]:
 
     Examples
     --------
-    >>> import cloudposterior as cp
     >>> cp.runs()
     []
     """
@@ -389,8 +421,8 @@ def explain(
     ----------
     model : pymc.Model
         The model.
-    *args, **kwargs
-        As for `pymc.sample`.
+    *args : Any
+        Positional arguments of `pymc.sample`.
     cluster : distributed.Client, cluster object, str or None, optional
         Where the call would run, as for `cloud`; nothing is asked of it. Workers compile with
         settings of their own, so the same call here and there may be two requests.
@@ -399,6 +431,8 @@ def explain(
         nothing is kept there, into the directory of ``"disk"``. Nothing is sampled or changed.
     until : bool or mapping, optional
         As for `cloud`.
+    **kwargs : Any
+        As for `pymc.sample`.
 
     Returns
     -------
@@ -407,13 +441,17 @@ def explain(
 
     Raises
     ------
-    TypeError
+    TypeError, ValueError
         As for `cloud`.
 
     Examples
     --------
-    >>> cp.explain(model, draws=2000, target_accept=0.9)  # doctest: +SKIP
-    miss, compared with .cloudposterior/radon/draws2000_tune1000_chains4-a3f7b2c9.nc:
+    >>> call = {"draws": 100, "tune": 100, "chains": 2, "random_seed": 1}
+    >>> idata = cp.sample(model, cache="disk", **call)
+    >>> cp.explain(model, cache="disk", **call)
+    hit: .cloudposterior/mu/draws100_tune100_chains2_seed1-....nc, sampled ...
+    >>> cp.explain(model, cache="disk", target_accept=0.9, **call)
+    miss, compared with .cloudposterior/mu/draws100_tune100_chains2_seed1-....nc:
       target_accept 0.8 -> 0.9
     """
     kept = cache_of(cache)

@@ -35,6 +35,11 @@ class RunInfo:
         What it was called with; None where it was not told, or has no such thing.
     from_cache : bool
         Whether the cache answers it, so that nothing runs.
+
+    Examples
+    --------
+    >>> cp.RunInfo("radon", "sample", chains=4).title
+    'radon: sampling 4 chains'
     """
 
     model: str
@@ -66,9 +71,12 @@ class Callback(Protocol):
     --------
     >>> class Log:
     ...     def on_finish(self, run, summary):
-    ...         print(run.title, summary.r_hat, summary.divergences)
-    >>> with cp.cloud(model, callbacks=[Log()]):  # doctest: +SKIP
-    ...     pm.sample()
+    ...         self.line = f"{run.title}: {summary.divergences} divergences"
+    >>> log = Log()
+    >>> with cp.cloud(model, cluster=client, callbacks=[log]):
+    ...     idata = pm.sample(draws=100, tune=100, chains=2, random_seed=1)
+    >>> log.line
+    'model: sampling 2 chains: 0 divergences'
     """
 
     def on_start(self, run: RunInfo) -> None:

@@ -29,6 +29,14 @@ class Explanation:
         What changed from that entry to this call, a line each; empty for a hit.
     reason : str
         Why there is neither, e.g. that no key can be made.
+
+    Examples
+    --------
+    >>> why = cp.explain(model, draws=100, cache="disk")
+    >>> why
+    miss: nothing is kept for 'mu'
+    >>> why.hit, why.entry, why.changes
+    (False, None, ())
     """
 
     hit: bool

@@ -85,14 +85,15 @@ def map(  # noqa: A001  (what it does to models, and what Dask's users call that
         Told of each fit, as for `cloud`.
     notify : str or iterable of str, optional
         As for `cloud`: two messages for each fit.
-    **kwargs
+    **kwargs : Any
         What all calls take, as for `pymc.sample`: ``draws``, ``tune``, ``chains``,
         ``random_seed``. A seed is the same for all.
 
     Returns
     -------
     list or dict
-        The results in the order of the models; a dict by name where `models` is a mapping.
+        The results in the order of the models, each as `sample` returns it; a dict by name where
+        `models` is a mapping.
         `arviz.compare` takes that as it is.
 
     Raises
@@ -104,9 +105,15 @@ def map(  # noqa: A001  (what it does to models, and what Dask's users call that
 
     Examples
     --------
-    >>> fits = cp.map({"pooled": pooled, "varying": varying}, draws=2000,
-    ...               cluster="local", random_seed=1)  # doctest: +SKIP
-    >>> az.compare(fits)  # doctest: +SKIP
+    >>> def build(sigma):
+    ...     with pm.Model() as model:
+    ...         mu = pm.Normal("mu", 0.0, sigma)
+    ...         pm.Normal("y", mu, 1.0, observed=[0.1, -0.4, 0.3, 1.2, 0.8])
+    ...     return model
+    >>> models = {"narrow": build(1.0), "wide": build(10.0)}
+    >>> fits = cp.map(models, draws=100, tune=100, chains=2, random_seed=1, cluster=client)
+    >>> fits["wide"]["posterior"]["mu"].shape
+    (2, 100)
     """
     if isinstance(models, pm.Model):
         raise TypeError("cp.map takes several models, in a list, a dict or a generator: got one")

@@ -58,8 +58,11 @@ class Notifier:
 
     Examples
     --------
-    >>> with cp.cloud(model, notify="ntfy://my-topic"):  # doctest: +SKIP
-    ...     pm.sample()
+    >>> notifier = cp.Notifier("ntfy://my-topic", cached=True)
+    >>> notifier
+    <cloudposterior.Notifier ntfy://***>
+    >>> with cp.cloud(model, callbacks=[notifier]):  # doctest: +SKIP
+    ...     idata = pm.sample()
     """
 
     def __init__(self, urls: str | Iterable[str], *, cached: bool = False) -> None:
@@ -75,12 +78,26 @@ class Notifier:
         raise TypeError("a Notifier holds URLs with credentials, which are neither kept nor sent")
 
     def on_start(self, run: RunInfo) -> None:
-        """Send that it starts; of a cached result, nothing."""
+        """Send that it starts; of a cached result, nothing.
+
+        Parameters
+        ----------
+        run : RunInfo
+            The call.
+        """
         if not run.from_cache:
             self._send(run, "started", _arguments(run), "INFO")
 
     def on_finish(self, run: RunInfo, summary: RunSummary) -> None:
-        """Send what came of it, and wait until that is sent."""
+        """Send what came of it, and wait until that is sent.
+
+        Parameters
+        ----------
+        run : RunInfo
+            The call.
+        summary : RunSummary
+            What came of it.
+        """
         if summary.from_cache and not self._cached:
             return
         kind = "WARNING" if summary.missing else "SUCCESS"
@@ -89,7 +106,15 @@ class Notifier:
         self._wait(run)
 
     def on_error(self, run: RunInfo, error: BaseException) -> None:
-        """Send why it failed, and wait until that is sent."""
+        """Send why it failed, and wait until that is sent.
+
+        Parameters
+        ----------
+        run : RunInfo
+            The call.
+        error : BaseException
+            What the caller gets to see.
+        """
         what = "was interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         self._send(run, what, _first_line(error), "FAILURE")
         self._wait(run)

@@ -56,9 +56,8 @@ def submit(
     ----------
     model : pymc.Model
         The model.
-    *args, **kwargs
-        As for `pymc.sample`, but ``callback`` and ``trace``; nor are there ``callbacks`` and
-        ``notify`` of `cloud`.
+    *args : Any
+        Positional arguments of `pymc.sample`.
     cluster : distributed.Client, cluster object or str
         As for `cloud`. One that ends with this process, as ``"local"``, takes the run with it.
     cache : {"memory", "disk"}, str, pathlib.Path, bool or Cache, optional
@@ -71,6 +70,9 @@ def submit(
         As for `cloud`.
     until : bool or mapping, optional
         As for `cloud`.
+    **kwargs : Any
+        As for `pymc.sample`, but ``callback`` and ``trace``; nor are there ``callbacks`` and
+        ``notify`` of `cloud`.
 
     Returns
     -------
@@ -81,14 +83,24 @@ def submit(
     ------
     TypeError
         As for `cloud`, and for arguments that this process would have to stay for.
+    ValueError
+        If `until` is no target.
     ClusterError, ShippingError
         As for `cloud`; what goes wrong later is raised by ``result()``.
 
+    Warns
+    -----
+    TokenWarning
+        If no complete key can be made: the run is not cached, and nobody else can join it.
+
     Examples
     --------
-    >>> run = cp.submit(model, draws=2000, cluster="tcp://10.0.0.1:8786")  # doctest: +SKIP
-    >>> run.status()  # doctest: +SKIP
-    >>> idata = run.result()  # doctest: +SKIP
+    >>> run = cp.submit(model, draws=100, tune=100, chains=2, random_seed=1, cluster=client)
+    >>> run.id
+    'model-...'
+    >>> idata = run.result()
+    >>> idata["posterior"]["mu"].shape
+    (2, 100)
     """
     check_cluster(cluster)
     if cluster is None:
@@ -154,12 +166,19 @@ def attach(run_id: str, *, cluster: Any, cache: CacheChoice = False) -> Submitte
 
     Raises
     ------
+    TypeError
+        If `cluster` is no cluster.
     ClusterError
-        If there is no such run on the cluster; the message lists those that are there.
+        If the cluster cannot be reached, or there is no such run on it; the message lists those
+        that are there.
 
     Examples
     --------
-    >>> run = cp.attach("radon-3f1c...", cluster="tcp://10.0.0.1:8786")  # doctest: +SKIP
+    >>> run = cp.submit(model, draws=100, tune=100, chains=2, cluster=client)
+    >>> idata = cp.attach(run.id, cluster=client).result(timeout=60)
+    >>> cp.attach("radon-3f1c", cluster=client)
+    Traceback (most recent call last):
+    cloudposterior.errors.ClusterError: there is no run 'radon-3f1c' on ...
     """
     check_cluster(cluster)
     with ExitStack() as stack:

@@ -42,6 +42,26 @@ class RunSummary:
         it is whole.
     result : xarray.DataTree, arviz.InferenceData or what else the function returns
         What the caller gets, the very same: to be read, and not to be changed.
+
+    Notes
+    -----
+    R-hat is rank-normalized and split; it and both effective sample sizes are those of Vehtari,
+    Gelman, Simpson, Carpenter and Bürkner (2021), *Rank-normalization, folding, and localization:
+    an improved R-hat for assessing convergence of MCMC*, doi:10.1214/20-BA1221.
+
+    Examples
+    --------
+    >>> class Last:
+    ...     def on_finish(self, run, summary):
+    ...         self.summary = summary
+    >>> last = Last()
+    >>> idata = cp.sample(
+    ...     model, draws=100, tune=100, chains=2, random_seed=1, cluster=client, callbacks=[last]
+    ... )
+    >>> last.summary.missing, last.summary.divergences
+    ('', 0)
+    >>> last.summary.r_hat < 1.2
+    True
     """
 
     elapsed_s: float

@@ -26,8 +26,14 @@ class DiskCache(FileCache):
 
     Examples
     --------
-    >>> cache = DiskCache(".cloudposterior")
-    >>> cache.prune(older_than=timedelta(days=30), max_size_bytes=None, keep=None, dry_run=True)
+    >>> cache = cp.DiskCache("posteriors")
+    >>> idata = cp.sample(model, draws=100, tune=100, chains=2, random_seed=1, cache=cache)
+    >>> [entry.record.label for entry in cache.entries()]
+    ['draws100_tune100_chains2_seed1']
+    >>> cache.verify()
+    []
+    >>> from datetime import timedelta
+    >>> cache.prune(older_than=timedelta(days=30))
     []
     """
 
@@ -45,8 +51,14 @@ class DiskCache(FileCache):
         Parameters
         ----------
         name_or_path : str or pathlib.Path
-            A path, or a part of one that fits a single entry: ``radon/draws1000-0a1b2c3d``,
-            the file's name, or the first digits of the token.
+            A path; the file's name, with or without ``.nc``, alone or with its directory
+            (``radon/draws1000-0a1b2c3d``); the model's name, where it has one entry; or the
+            first digits of the token, four or more.
+
+        Returns
+        -------
+        Entry
+            Without its draws, which are not read.
 
         Raises
         ------

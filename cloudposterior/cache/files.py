@@ -107,6 +107,18 @@ class FileCache:
     def put(self, tree: xr.DataTree, record: Record) -> Entry:
         """Write a result, in the place of an entry with the same token.
 
+        Parameters
+        ----------
+        tree : xarray.DataTree
+            The result; not changed.
+        record : Record
+            What is known of it.
+
+        Returns
+        -------
+        Entry
+            With the path of the file.
+
         Raises
         ------
         OSError
@@ -210,6 +222,11 @@ class FileCache:
         model, label : str
             As in the record; they name the file.
 
+        Returns
+        -------
+        bool
+            Whether there was one.
+
         Raises
         ------
         OSError
@@ -226,11 +243,22 @@ class FileCache:
         """List the whole entries by date; the broken ones are listed by `verify`.
 
         Only the end of each file is read and checked, not the draws.
+
+        Returns
+        -------
+        list of Entry
+            The oldest first.
         """
         return upkeep.entries(self._store)
 
     def verify(self) -> list[tuple[Path | str, str]]:
-        """Read every byte of every file, and return the broken ones: the path, what is wrong."""
+        """Read every byte of every file, and return the broken ones.
+
+        Returns
+        -------
+        list of tuple of pathlib.Path or str, and str
+            The path, and what is wrong.
+        """
         return upkeep.verify(self._store)
 
     def prune(
@@ -275,6 +303,11 @@ class FileCache:
         ----------
         dry_run : bool, default False
             Remove nothing, only return what would be.
+
+        Returns
+        -------
+        list of Entry
+            What was removed, or would be.
         """
         return upkeep.remove(self._store, self.entries(), dry_run=dry_run)
 
@@ -284,8 +317,14 @@ class FileCache:
         Parameters
         ----------
         name_or_path : str or pathlib.Path
-            A part of a path that fits a single entry: ``radon/draws1000-0a1b2c3d``, the file's
-            name, or the first digits of the token.
+            The file's name, with or without ``.nc``, alone or with its directory
+            (``radon/draws1000-0a1b2c3d``); the model's name, where it has one entry; or the
+            first digits of the token, four or more.
+
+        Returns
+        -------
+        Entry
+            Without its draws, which are not read.
 
         Raises
         ------

@@ -19,9 +19,13 @@ class MemoryCache:
 
     Examples
     --------
-    >>> cache = MemoryCache()
-    >>> cache.get("0" * 32, model="radon", label="draws1000") is None
-    True
+    >>> cache = cp.MemoryCache()
+    >>> idata = cp.sample(model, draws=100, tune=100, chains=2, cache=cache)
+    >>> len(cache.entries())
+    1
+    >>> cache.clear()
+    >>> cache.entries()
+    []
     """
 
     def __init__(self) -> None:
@@ -37,6 +41,11 @@ class MemoryCache:
             The full token.
         model, label : str
             Not needed here: the token says all.
+
+        Returns
+        -------
+        tuple of xarray.DataTree and Entry, or None
+            The tree is the caller's own.
         """
         with self._lock:
             kept = self._kept.get(token)
@@ -47,6 +56,18 @@ class MemoryCache:
 
     def put(self, tree: xr.DataTree, record: Record) -> Entry:
         """Keep a copy of a result, in the place of an entry with the same token.
+
+        Parameters
+        ----------
+        tree : xarray.DataTree
+            The result; lazy variables are computed.
+        record : Record
+            What is known of it.
+
+        Returns
+        -------
+        Entry
+            As `entries` lists it.
 
         Raises
         ------
@@ -74,12 +95,23 @@ class MemoryCache:
             The full token.
         model, label : str
             Not needed here: the token says all.
+
+        Returns
+        -------
+        bool
+            Whether there was one.
         """
         with self._lock:
             return self._kept.pop(token, None) is not None
 
     def entries(self) -> list[Entry]:
-        """List what is kept, in the order in which it came."""
+        """List what is kept.
+
+        Returns
+        -------
+        list of Entry
+            In the order in which they came.
+        """
         with self._lock:
             return [entry for _, entry in self._kept.values()]
 

@@ -40,6 +40,16 @@ class Record:
         How long that took, in seconds.
     random_seed : Any
         The seed that the run used.
+
+    Examples
+    --------
+    >>> cache = cp.MemoryCache()
+    >>> idata = cp.sample(model, draws=100, tune=100, chains=2, random_seed=1, cache=cache)
+    >>> record = cache.entries()[0].record
+    >>> record.model, record.label, record.random_seed
+    ('mu', 'draws100_tune100_chains2_seed1', 1)
+    >>> len(record.token)
+    32
     """
 
     token: str
@@ -70,7 +80,17 @@ class Entry:
         The file that holds it; in a store that has a URL, the object's URL, without passwords;
         None for an entry in memory.
     size_bytes : int
-        How much room it takes: of the file, or of the arrays in memory.
+        How much room it takes, in bytes: of the file, or of the arrays in memory.
+
+    Examples
+    --------
+    >>> cache = cp.DiskCache("posteriors")
+    >>> idata = cp.sample(model, draws=100, tune=100, chains=2, random_seed=1, cache=cache)
+    >>> entry = cache.show("mu")
+    >>> entry.path.name
+    'draws100_tune100_chains2_seed1-....nc'
+    >>> entry.size_bytes > 1000
+    True
     """
 
     record: Record
@@ -86,18 +106,64 @@ class Cache(Protocol):
     ``discard(token, *, model, label) -> bool``; in one without it they stay, and nobody asks for
     them. A cache that also has ``scratch(size_bytes)`` opens files without a name, in which results
     are put together that have no room in memory.
+
+    Examples
+    --------
+    >>> class Counting(cp.MemoryCache):
+    ...     hits = 0
+    ...     def get(self, token, *, model, label):
+    ...         found = super().get(token, model=model, label=label)
+    ...         self.hits += found is not None
+    ...         return found
+    >>> cache = Counting()
+    >>> for _ in range(2):
+    ...     idata = cp.sample(model, draws=100, tune=100, chains=2, random_seed=1, cache=cache)
+    >>> cache.hits
+    1
     """
 
     def get(self, token: str, *, model: str, label: str) -> tuple[xr.DataTree, Entry] | None:
-        """Return a copy that the caller owns, and its entry; None where there is no such entry."""
+        """Return a copy that the caller owns, and its entry; None where there is no such entry.
+
+        Parameters
+        ----------
+        token : str
+            The full token; an entry with another is no hit.
+        model, label : str
+            As in the record; for people, and for the names of files.
+
+        Returns
+        -------
+        tuple of xarray.DataTree and Entry, or None
+            Variables of shape ``(chain, draw, *shape)`` in the groups of the tree.
+        """
         ...
 
     def put(self, tree: xr.DataTree, record: Record) -> Entry:
-        """Keep a result, in the place of an entry with the same token; raises where it cannot."""
+        """Keep a result, in the place of an entry with the same token; raises where it cannot.
+
+        Parameters
+        ----------
+        tree : xarray.DataTree
+            The result; not changed, and not referred to afterwards.
+        record : Record
+            What is known of it.
+
+        Returns
+        -------
+        Entry
+            As `entries` lists it.
+        """
         ...
 
     def entries(self) -> list[Entry]:
-        """List what is kept."""
+        """List what is kept.
+
+        Returns
+        -------
+        list of Entry
+            In any order.
+        """
         ...
 
 

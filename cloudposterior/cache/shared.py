@@ -17,8 +17,8 @@ class RemoteCache(FileCache):
     """Results as netCDF files ``<url>/<model>/<label>-<8 hex digits of the token>.nc``.
 
     The files and their checks are those of `DiskCache`. What is promised of a store depends on it:
-    see the page on the cache. The object can be pickled, with its options, and be used by any
-    number of processes.
+    see the page on files of the cache. The object can be pickled, with its options, and be used by
+    any number of processes.
 
     Parameters
     ----------
@@ -43,8 +43,14 @@ class RemoteCache(FileCache):
 
     Examples
     --------
-    >>> cache = RemoteCache("s3://bucket/prefix", key="...", secret="...")
-    >>> cache
+    >>> cache = cp.RemoteCache("memory://team/posteriors")
+    >>> idata = cp.sample(model, draws=100, tune=100, chains=2, random_seed=1, cache=cache)
+    >>> cache.entries()[0].path
+    'memory://team/posteriors/mu/draws100_tune100_chains2_seed1-....nc'
+
+    With options, of which nothing is shown:
+
+    >>> cp.RemoteCache("s3://bucket/prefix", key="...", secret="...")  # doctest: +SKIP
     RemoteCache('s3://bucket/prefix', key=***, secret=***)
     """
 

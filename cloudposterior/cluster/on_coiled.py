@@ -23,7 +23,7 @@ def coiled_cluster(options: ClusterOptions, *, name: str | None = None, **kwargs
     name : str, optional
         Name of the cluster; if one of that name runs, Coiled connects to it. None (the default)
         lets Coiled choose.
-    **kwargs
+    **kwargs : Any
         Any other argument of `coiled.Cluster`, over those of `options`. Without ``software`` and
         ``container``, Coiled gives the workers the packages of this environment.
 
@@ -36,6 +36,13 @@ def coiled_cluster(options: ClusterOptions, *, name: str | None = None, **kwargs
     ------
     ClusterError
         If Coiled is not installed.
+
+    Examples
+    --------
+    >>> options = cp.cluster_options(model, draws=2000, chains=4)
+    >>> options.coiled()["n_workers"]
+    4
+    >>> cluster = cp.coiled_cluster(options, name="radon")  # doctest: +SKIP
     """
     try:
         import coiled

@@ -57,6 +57,12 @@ class ClusterOptions:
         Of that, what one chain's draws and tuning draws take.
     data_bytes : int
         Of that, what the model's data take.
+
+    Examples
+    --------
+    >>> options = cp.ClusterOptions(n_workers=4, cpus_per_worker=1, memory_bytes=4 * 2**30)
+    >>> options.coiled()["worker_memory"]
+    ['4 GiB', '8 GiB']
     """
 
     n_workers: int
@@ -154,9 +160,11 @@ def cluster_options(
 
     Examples
     --------
-    >>> options = cp.cluster_options(model, draws=2000, chains=4)  # doctest: +SKIP
-    >>> cluster = LocalCluster(**options.local())  # doctest: +SKIP
-    >>> cluster = coiled.Cluster(**options.coiled())  # doctest: +SKIP
+    >>> options = cp.cluster_options(model, draws=2000, chains=4)
+    >>> options.n_workers, options.memory_bytes // 2**30
+    (4, 2)
+    >>> options.local()["memory_limit"]
+    '2 GiB'
     """
     chains = default_chains(None) if chains is None else chains
     _check_positive(draws=draws, chains=chains, cpus_per_worker=cpus_per_worker)

@@ -66,6 +66,15 @@ class SubmittedRun:
         What `cp.attach` takes.
     from_cache : bool
         Whether the cache had the result when it was asked for, so that nothing runs.
+
+    Examples
+    --------
+    >>> run = cp.submit(model, draws=100, tune=100, chains=2, cluster=client)
+    >>> idata = run.result(timeout=60)
+    >>> run.done()
+    True
+    >>> len(run.status().rows)
+    2
     """
 
     def __init__(
@@ -104,7 +113,13 @@ class SubmittedRun:
         return f"<cloudposterior.SubmittedRun {self.id}: {'; '.join(self.status().lines())}>"
 
     def done(self) -> bool:
-        """Say whether `result` would return, or raise, at once."""
+        """Say whether `result` would return, or raise, at once.
+
+        Returns
+        -------
+        bool
+            True once the run has ended, in whatever way.
+        """
         future = self._future
         return future is None or bool(future.done())
 
@@ -137,7 +152,8 @@ class SubmittedRun:
         Returns
         -------
         xarray.DataTree or arviz.InferenceData
-            What `pymc.sample` returns; of a run that was stopped, with the draws that it had.
+            What `pymc.sample` returns, variables of shape ``(chain, draw, *shape)``; of a run
+            that was stopped, with the draws that it had.
 
         Raises
         ------
@@ -257,7 +273,13 @@ class SubmittedRun:
         client.sync(client.scheduler.cloudposterior_stop, submitted=future.key)
 
     def cancel(self) -> None:
-        """End it, and have the cluster forget what came of it, whoever waits for that."""
+        """End it, and have the cluster forget what came of it, whoever waits for that.
+
+        Raises
+        ------
+        ClusterError
+            If it is not there any more.
+        """
         if self._future is None:
             return
         client, future = self._here()

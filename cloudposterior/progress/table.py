@@ -41,6 +41,12 @@ class Row:
         How fast it is drawn; None before the first draw.
     again : int
         How often it was begun again from its start, since its worker was lost.
+
+    Examples
+    --------
+    >>> from cloudposterior.progress.table import Row
+    >>> Row(0, "sampling", "tcp://10.0.0.7:41235", drawn=1840, total=2000).state
+    'sampling tcp://10.0.0.7:41235'
     """
 
     chain: int
@@ -71,7 +77,13 @@ class Row:
         return literal(" ".join(filter(None, words)))
 
     def texts(self) -> tuple[str, ...]:
-        """Give what stands beside the bar, under `COLUMNS`."""
+        """Give what stands beside the bar, under the names of the columns.
+
+        Returns
+        -------
+        tuple of str
+            Chain, draws, divergences, step size, gradients for each draw, state.
+        """
         return (
             str(self.chain),
             str(self.drawn),
@@ -106,6 +118,14 @@ class Table:
         How long it will take yet; None where nobody can say.
     health : str
         What the draws so far are worth, in words; empty where nobody has looked at them yet.
+
+    Examples
+    --------
+    >>> run = cp.submit(model, draws=100, tune=100, chains=2, cluster=client)
+    >>> idata = run.result()
+    >>> table = run.status()
+    >>> table.ended, table.finished, [row.total for row in table.rows]
+    (True, 2, [200, 200])
     """
 
     run: str
@@ -139,7 +159,14 @@ class Table:
         return sum(row.phase == "finished" for row in self.rows)
 
     def lines(self) -> list[str]:
-        """Give the lines above the rows."""
+        """Give the lines above the rows.
+
+        Returns
+        -------
+        list of str
+            What runs, how many chains there are, for how long it has been under way and will be,
+            and what the draws are worth.
+        """
         counts = (
             f"Total Chains: {len(self.rows)}   Active Chains: {self.active}   "
             f"Finished Chains: {self.finished}"

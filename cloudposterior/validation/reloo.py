@@ -51,9 +51,13 @@ def reloo(
         Points with a larger Pareto k are fitted without.
     var_name : str, optional
         The observed variable. None takes the only one.
-    cluster, cache, progress
+    cluster : distributed.Client, cluster object, str or None, optional
         As for `map`.
-    **kwargs
+    cache : {"memory", "disk"}, str, pathlib.Path, bool or Cache, optional
+        As for `map`.
+    progress : bool, default True
+        As for `map`.
+    **kwargs : Any
         As for `map`: best what `idata` was sampled with.
 
     Returns
@@ -79,8 +83,14 @@ def reloo(
 
     Examples
     --------
-    >>> loo = az.loo(idata, pointwise=True)  # doctest: +SKIP
-    >>> exact = cp.reloo(idata, loo, model=model, cluster="local", cache="disk")  # doctest: +SKIP
+    >>> call = {"draws": 50, "tune": 50, "chains": 2, "random_seed": 1, "cluster": client}
+    >>> idata = cp.sample(model, **call)
+    >>> idata = pm.compute_log_likelihood(idata, model=model)
+    >>> loo = az.loo(idata, pointwise=True)
+    >>> worst = float(loo.pareto_k.max())
+    >>> exact = cp.reloo(idata, loo, model=model, k_threshold=worst - 1e-6, **call)  # one fit
+    >>> int(exact.n_data_points)
+    5
     """
     name = str(observed_variable(model, var_name).name)
     pareto_k = _pareto_k(loo, model, name)

@@ -35,6 +35,18 @@ class SBC:
         Every which draw of a chain was compared.
     random_seed : int
         What the simulations were seeded with.
+
+    Examples
+    --------
+    Made by `sbc`; here from ranks that are as even as can be:
+
+    >>> import xarray as xr
+    >>> ranks = xr.Dataset({"mu": ("simulation", np.arange(100))})
+    >>> found = cp.SBC(ranks, draws=99, thin=1, random_seed=0)
+    >>> bool(found.inside()["mu"])
+    True
+    >>> float(found.pit["mu"].max()) < 1.0
+    True
     """
 
     ranks: Dataset
@@ -194,12 +206,16 @@ def sbc(
         Compare every `thin`-th draw of a chain: ranks are uniform for independent draws only. None
         takes as many draws as the effective sample size (bulk) of the median fit allows, where
         each fit counts with its worst parameter.
-    cluster, cache, progress
+    cluster : distributed.Client, cluster object, str or None, optional
+        As for `map`.
+    cache : {"memory", "disk"}, str, pathlib.Path, bool or Cache, optional
+        As for `map`.
+    progress : bool, default True
         As for `map`.
     random_seed : int, default 0
         Seeds parameters, data and fits, each fit in its own way. It is no None: a call finds what
         an earlier one has done only if it simulates the same.
-    **kwargs
+    **kwargs : Any
         As for `map`: ``draws``, ``tune``, ``chains``... PyMC's checks of convergence are off unless
         they are asked for.
 
@@ -225,9 +241,10 @@ def sbc(
 
     Examples
     --------
-    >>> found = cp.sbc(model, draws=250, cluster=client, cache="disk")  # doctest: +SKIP
-    >>> found.inside()  # doctest: +SKIP
-    >>> found.plot()  # doctest: +SKIP
+    >>> found = cp.sbc(model, n=2, draws=50, tune=50, chains=2, cluster=client)
+    >>> found.ranks["mu"].sizes["simulation"]
+    2
+    >>> figure = found.plot()
     """
     source = model if simulate_from is None else simulate_from
     names = [str(rv.name) for rv in model.free_RVs] if var_names is None else list(var_names)

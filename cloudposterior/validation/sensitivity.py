@@ -30,7 +30,18 @@ class Sensitivity:
     names : tuple of str
         The hyper-parameters.
     fits : dict
-        The fit of each combination, by the tuple of its values in the order of `names`.
+        The fit of each combination, by the tuple of its values in the order of `names`; variables
+        of shape ``(chain, draw, *shape)``.
+
+    Examples
+    --------
+    Made by `sensitivity`; here from two fits that are there already:
+
+    >>> call = {"draws": 50, "tune": 50, "chains": 2, "cluster": client}
+    >>> fits = {(seed,): cp.sample(model, random_seed=seed, **call) for seed in (1, 2)}
+    >>> found = cp.Sensitivity(("seed",), fits)
+    >>> found.summary().index.names
+    FrozenList(['parameter', 'seed'])
     """
 
     names: tuple[str, ...]
@@ -41,7 +52,7 @@ class Sensitivity:
 
         Parameters
         ----------
-        **kwargs
+        **kwargs : Any
             As for `arviz.summary`: ``var_names``, ``kind``... Numbers are not rounded unless
             ``round_to`` asks for it.
 
@@ -95,9 +106,13 @@ def sensitivity(
     values : mapping of sequences
         The values of each hyper-parameter. The first of each make the combination that others are
         compared with. Values of a function's keyword have to be hashable.
-    cluster, cache, progress
+    cluster : distributed.Client, cluster object, str or None, optional
         As for `map`.
-    **kwargs
+    cache : {"memory", "disk"}, str, pathlib.Path, bool or Cache, optional
+        As for `map`.
+    progress : bool, default True
+        As for `map`.
+    **kwargs : Any
         As for `map`. With one ``random_seed`` for all, fits differ by their priors and not by
         chance alone.
 
@@ -118,11 +133,21 @@ def sensitivity(
     Examples
     --------
     >>> with pm.Model() as model:
-    ...     spread = pm.HalfNormal("spread", pm.Data("sigma_a", 2.0))
-    ...     pm.Normal("y", 0.0, spread, observed=y)
-    >>> found = cp.sensitivity(model, {"sigma_a": [1, 2, 5]}, cluster=client)  # doctest: +SKIP
-    >>> found.summary()  # doctest: +SKIP
-    >>> found.fits[(5,)]  # doctest: +SKIP
+    ...     mu = pm.Normal("mu", 0.0, pm.Data("sigma", 1.0))
+    ...     y = pm.Normal("y", mu, 1.0, observed=[0.1, -0.4, 0.3, 1.2, 0.8])
+    >>> found = cp.sensitivity(
+    ...     model,
+    ...     {"sigma": [1.0, 10.0]},
+    ...     draws=100,
+    ...     tune=100,
+    ...     chains=2,
+    ...     random_seed=1,
+    ...     cluster=client,
+    ... )
+    >>> found.fits[(10.0,)]["posterior"]["mu"].shape
+    (2, 100)
+    >>> float(found.summary().loc[("mu", 1.0), "shift"])
+    0.0
     """
     names = tuple(values)
     combinations = list(itertools.product(*values.values()))

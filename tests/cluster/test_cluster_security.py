@@ -159,7 +159,7 @@ class Marks:
 def test_what_is_serialized_in_a_message_stays_so_in_the_scheduler(
     with_page: Client, stranger: Client, tmp_path: Path
 ) -> None:
-    """`docs/security.md` says what Dask does itself, and this is where that ends."""
+    """`docs/explanation/security.md` says what Dask does itself, and this is where that ends."""
     Shared(with_page, "told", "told", 2)
     told, logged, plain = (tmp_path / name for name in ("told", "logged", "plain"))
     tell(stranger, message=report(name=to_serialize(Marks(told))), who="")
