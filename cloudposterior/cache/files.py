@@ -157,6 +157,11 @@ class FileCache:
         size_bytes : int
             How large the file is; the room for it is taken at once.
 
+        Returns
+        -------
+        file object
+            Open for writing and reading; the file is gone when it is closed.
+
         Raises
         ------
         OSError
