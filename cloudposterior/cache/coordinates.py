@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from xarray.indexes import PandasIndex, PandasMultiIndex
 
 from cloudposterior.cache import indexes
 from cloudposterior.cache.arrays import Array
@@ -28,13 +29,13 @@ def encode_indexes(dataset: xr.Dataset) -> tuple[list[Json], set[Hashable]]:
     in_layout: set[Hashable] = set()
     for index, variables in dataset.xindexes.group_by_index():
         names = [encode_value(name) for name in variables]
-        if type(index) is xr.indexes.PandasMultiIndex:
+        if type(index) is PandasMultiIndex:
             dtypes = index.level_coords_dtype
             levels = {encode_value(name): _dtype_text(dtypes[name]) for name in index.index.names}
             multi = indexes.encode_multi_index(index.index)
             spec: Json = {"multi": multi, "level_dtypes": levels}
             in_layout.update(variables)
-        elif type(index) is xr.indexes.PandasIndex:
+        elif type(index) is PandasIndex:
             spec = _encode_index(index.index)
             spec["dtype"] = _dtype_text(index.coord_dtype)
             if "exact" in spec:
@@ -78,16 +79,16 @@ def decode_indexes(
     by_name: dict[Hashable, xr.Index] = {}
     for spec in coded:
         names = [decode_value(name) for name in spec["names"]]
-        index: xr.indexes.PandasIndex
+        index: PandasIndex
         if "multi" in spec:
             levels = indexes.decode_multi_index(spec["multi"])
             dtypes = {name: read_dtype(text) for name, text in spec["level_dtypes"].items() if text}
-            index = xr.indexes.PandasMultiIndex(
+            index = PandasMultiIndex(
                 levels, decode_value(spec["dim"]), level_coords_dtype=dtypes or None
             )
         else:
             dtype = spec["dtype"] and read_dtype(spec["dtype"])
-            index = xr.indexes.PandasIndex(
+            index = PandasIndex(
                 _decode_index(spec, arrays.get(names[0])), decode_value(spec["dim"]), dtype
             )
         made = index.create_variables({name: xr.Variable((), 0) for name in names})
