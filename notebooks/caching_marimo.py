@@ -105,7 +105,7 @@ def _(coords, county, floor, log_radon, pm):
 
     radon_intercepts = build_intercepts()
     settings = {
-        "draws": 1000,
+        "draws": 500,
         "tune": 500,
         "chains": 4,
         "cores": 2,

@@ -39,6 +39,8 @@ _QUIET = {
     "ignore::RuntimeWarning:pymc.step_methods.hmc.quadpotential",
     # Dask, that a worker takes more than four seconds to end, as it does on a busy machine
     "DASK_LOGGING": "{'distributed.nanny': 'error'}",
+    # and cloudposterior, that a scheduler has no page of it, which takes that long to load it
+    "DASK_DISTRIBUTED__SCHEDULER__PRELOAD": "['cloudposterior.progress.page']",
 }
 """What others say on some machines, and not on all."""
 
