@@ -146,7 +146,7 @@ def test_recovery_shows_that_a_killed_worker_changes_no_draw() -> None:
         for cell in code_cells(read("recovery"))
         for output in cell.outputs
     )
-    assert re.search(r"its worker is killed after \d+ of \d+ draws", printed)
+    assert re.search(r"worker killed after \d+ of \d+ draws", printed)
     assert printed.count("{'posterior': True, 'sample_stats': True}") == 2
 
 
