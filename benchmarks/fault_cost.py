@@ -14,10 +14,12 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from distributed import Client, LocalCluster
+from rows import Row, run_script
 
 import cloudposterior as cp
 from cloudposterior.cluster.drive import Drive
@@ -26,7 +28,8 @@ from cloudposterior.demo import radon_model
 from cloudposterior.events import ChainReport, WorkerLost
 from cloudposterior.posterior import to_tree
 
-BAR = 0.20
+BAR = 1.20
+SIZES = {"draws": (4000, 500), "chains": (4, 2), "every": (5.0, 1.0)}
 
 
 class Lost:
@@ -91,13 +94,7 @@ def sample(client: Client, draws: int, chains: int) -> tuple[Any, float]:
     return result, time.perf_counter() - began
 
 
-def main() -> None:
-    """Run both, and print the figures."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--draws", type=int, default=4000)
-    options.add_argument("--chains", type=int, default=4)
-    options.add_argument("--every", type=float, default=5.0, help="seconds between two kills")
-    asked = options.parse_args()
+def measure(asked: argparse.Namespace) -> Iterator[Row]:
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -112,18 +109,14 @@ def main() -> None:
             finally:
                 ended.set()
                 killer.join()
-    same = all(
-        np.array_equal(values, to_tree(disturbed)["posterior"][name])
-        for name, values in to_tree(undisturbed)["posterior"].data_vars.items()
-    )
+    for name, values in to_tree(undisturbed)["posterior"].data_vars.items():
+        assert np.array_equal(values, to_tree(disturbed)["posterior"][name]), name
     total = asked.chains * (asked.draws + 1000)
-    print(f"undisturbed {alone_s:.0f} s")
-    print(f"with a worker killed every {asked.every:g} s {killed_s:.0f} s")
-    print(
-        f"{lost.workers} workers lost while they drew, {lost.draws} of {total} draws lost with them"
-    )
-    print(f"extra work {lost.draws / total:.1%} (bar {BAR:.0%}); the same bits: {same}")
+    what = f"a worker killed every {asked.every:g} s, {lost.workers} lost"
+    made = total + lost.draws
+    yield Row(what, made, total, "the run's own", unit="draws", bar=BAR)
+    yield Row(what, killed_s, alone_s, "none killed")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, measure, SIZES)
