@@ -27,9 +27,10 @@ from cloudposterior.cluster.line import Line
 from cloudposterior.demo import radon_model
 from cloudposterior.events import ChainReport, WorkerLost
 from cloudposterior.posterior import to_tree
+from cloudposterior.progress.view import RunView
 
 BAR = 1.20
-SIZES = {"draws": (4000, 500), "chains": (4, 2), "every": (5.0, 1.0)}
+SIZES = {"draws": (4000, 100), "chains": (4, 2), "every": (5.0, 60.0)}
 
 
 class Lost:
@@ -39,17 +40,14 @@ class Lost:
         self.draws, self.workers = 0, 0
         self._reported: dict[int, int] = {}
         self._drive_hear, self._go_on = Drive.hear, Drive._go_on_from_state
+        self._take = RunView.take
 
     def __enter__(self) -> Lost:
-        from cloudposterior.progress.view import RunView
-
-        take = RunView.take
-
         def taking(view: Any, event: Any) -> None:
             if isinstance(event, ChainReport):
                 before = self._reported.get(event.chain, 0)
                 self._reported[event.chain] = max(before, event.drawn)
-            take(view, event)
+            self._take(view, event)
 
         def hearing(drive: Drive, event: Any) -> None:
             self.workers += isinstance(event, WorkerLost)
@@ -64,6 +62,7 @@ class Lost:
         return self
 
     def __exit__(self, *_: object) -> None:
+        RunView.take = self._take  # type: ignore[method-assign]
         Drive.hear, Drive._go_on_from_state = self._drive_hear, self._go_on  # type: ignore[method-assign]
 
 

@@ -33,7 +33,7 @@ def measure(asked: argparse.Namespace) -> Iterator[Row]:
         again = best(lambda: plain(model, call), 1)
         yield Row(what, on_disk, again, "plain `pm.sample`", limit=0.060)
         yield Row(what, on_disk, read, "`arviz.from_netcdf`, loaded")
-        yield Row("of which the token", best(lambda: tokenize(model)), on_disk, "the hit")
+        yield Row("of a hit, the token", best(lambda: tokenize(model)))
         cp.sample(model, cache="memory", **call)
         yield Row("a hit in memory, radon", hit("memory"), again, "plain `pm.sample`")
         yield from predictions(model, cp.sample(model, cache=directory, **call), directory)

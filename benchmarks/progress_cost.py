@@ -1,25 +1,27 @@
 """Measure what it costs to show how runs stand.
 
-Three figures: how much slower radon is sampled with everything switched on than with nothing, in
-turns, on two worker processes of this machine; how long the scheduler's event loop is held up
-while 200 chains report at once, four times a second each; and what the scheduler holds of a run
-after many and after few draws.
+How much slower radon is sampled with everything switched on than with nothing, in turns, on two
+worker processes of this machine, and with Dask's profiles of its workers than without; how long the
+scheduler's event loop is held up while 200 chains report at once, four times a second each; and
+what the scheduler holds of a run after many and after few draws.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import dask
 import pymc as pm
 from cluster_time import RUN, local_cluster
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
-from rows import Row, middle, run_script
+from rows import Row, best, middle, run_script
 
 import cloudposterior as cp
 from cloudposterior.cluster.share import Shared
@@ -37,11 +39,24 @@ SIZES = {
 }
 
 
-def slowed(repeats: int, draws: int) -> tuple[float, float]:
-    """Give how long radon takes with everything on, and with nothing."""
-    model = radon_model()
-    run = {**RUN, "draws": draws, "nuts_sampler": "pymc", "compute_convergence_checks": False}
+def in_turns(sample: Callable[[int, bool], float], repeats: int) -> tuple[float, float]:
+    """Give how long something takes with what costs, and without."""
+    sample(0, True), sample(0, False)
     pairs = []
+    for number in range(repeats):
+        order = (True, False) if number % 2 else (False, True)
+        took = {with_it: sample(1 + number, with_it) for with_it in order}
+        pairs.append((took[True], took[False]))
+    return middle(pairs)
+
+
+def run_of(draws: int) -> dict[str, Any]:
+    return {**RUN, "draws": draws, "nuts_sampler": "pymc", "compute_convergence_checks": False}
+
+
+def shown(repeats: int, draws: int) -> tuple[float, float]:
+    """Give how long radon takes with everything on, and with nothing."""
+    model, run = radon_model(), run_of(draws)
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
@@ -49,17 +64,28 @@ def slowed(repeats: int, draws: int) -> tuple[float, float]:
         client.wait_for_workers(2)
 
         def sample(seed: int, progress: bool) -> float:
-            began = time.perf_counter()
             with cp.cloud(model, cluster=client, cache=False, progress=progress):
-                pm.sample(random_seed=seed, **{**run, "progressbar": progress})
-            return time.perf_counter() - began
+                return best(
+                    lambda: pm.sample(random_seed=seed, **{**run, "progressbar": progress}), 1
+                )
 
-        sample(0, True)
-        for number in range(repeats):
-            order = (True, False) if number % 2 else (False, True)
-            took = {progress: sample(1 + number, progress) for progress in order}
-            pairs.append((took[True], took[False]))
-    return middle(pairs)
+        return in_turns(sample, repeats)
+
+
+def profiled(repeats: int, draws: int) -> tuple[float, float]:
+    """Give how long radon takes on workers that Dask profiles, as it does, and on others."""
+    model, run = radon_model(), run_of(draws)
+    with contextlib.ExitStack() as stack:
+        clients = {}
+        for enabled in (True, False):
+            with dask.config.set({"distributed.worker.profile.enabled": enabled}):
+                clients[enabled] = stack.enter_context(local_cluster(2))
+
+        def sample(seed: int, enabled: bool) -> float:
+            with cp.cloud(model, cluster=clients[enabled], cache=False, progress=False):
+                return best(lambda: pm.sample(random_seed=seed, **run), 1)
+
+        return in_turns(sample, repeats)
 
 
 class Lag(SchedulerPlugin):
@@ -121,8 +147,9 @@ def _size_of_board(dask_scheduler: Any) -> int:
 
 
 def measure(asked: argparse.Namespace) -> Iterator[Row]:
-    on, off = slowed(asked.repeats, asked.draws)
-    yield Row("radon, with everything shown", on, off, "nothing shown", bar=SLOWER_BAR)
+    size = asked.repeats, asked.draws
+    yield Row("radon, everything shown", *shown(*size), "nothing shown", bar=SLOWER_BAR)
+    yield Row("radon, workers profiled by Dask", *profiled(*size), "not profiled")
     late, idle = lag(asked.chains, asked.seconds), lag(0, asked.seconds)
     what = f"the scheduler's loop is late, {asked.chains} chains report"
     yield Row(what, late, idle, "none report", limit=LAG_LIMIT_S)

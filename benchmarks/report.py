@@ -180,7 +180,9 @@ def plot_growth(points: list[Point]) -> Figure:
     figure = Figure(figsize=(9, 7), layout="constrained")
     for axes, (panel, curves) in zip(figure.subplots(2, 2).flat, panels.items(), strict=False):
         for name, curve in curves.items():
-            axes.plot(list(curve), list(curve.values()), "o-", markersize=3, label=name)
+            axes.plot(
+                list(curve), list(curve.values()), "o-", markersize=3, label=name.replace("`", "")
+            )
         axes.set(xscale="log", yscale="log", title=panel, ylabel="seconds")
         axes.grid()
         axes.legend(frameon=False, fontsize=7)

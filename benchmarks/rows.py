@@ -247,12 +247,10 @@ def run_python(
     python : str, optional
         The interpreter; this one by default.
     """
+    more = [os.environ.get("PYTENSOR_FLAGS", ""), f"base_compiledir={directory}", *flags]
     told = subprocess.run(
         [python, "-W", "ignore", *words],
-        env={
-            **os.environ,
-            "PYTENSOR_FLAGS": ",".join([f"base_compiledir={directory}", *flags]),
-        },
+        env={**os.environ, "PYTENSOR_FLAGS": ",".join(filter(None, more))},
         capture_output=True,
         text=True,
         check=False,
