@@ -30,7 +30,7 @@ from cloudposterior.posterior import to_tree
 from cloudposterior.progress.view import RunView
 
 BAR = 1.20
-SIZES = {"draws": (4000, 100), "chains": (4, 2), "every": (5.0, 60.0)}
+SIZES = {"draws": (4000, 100), "tune": (1000, 50), "chains": (4, 2), "every": (5.0, 60.0)}
 
 
 class Lost:
@@ -75,14 +75,14 @@ def kill_workers(client: Client, every_s: float, ended: threading.Event) -> None
             os.kill(choice.choice(sorted(processes.values())), signal.SIGKILL)
 
 
-def sample(client: Client, draws: int, chains: int) -> tuple[Any, float]:
+def sample(client: Client, asked: argparse.Namespace) -> tuple[Any, float]:
     """Sample radon; give the result and the time in seconds."""
     began = time.perf_counter()
     result = cp.sample(
         radon_model(),
-        draws=draws,
-        tune=1000,
-        chains=chains,
+        draws=asked.draws,
+        tune=asked.tune,
+        chains=asked.chains,
         random_seed=1,
         nuts_sampler="pymc",
         cluster=client,
@@ -98,19 +98,19 @@ def measure(asked: argparse.Namespace) -> Iterator[Row]:
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        undisturbed, alone_s = sample(client, asked.draws, asked.chains)
+        undisturbed, alone_s = sample(client, asked)
         ended = threading.Event()
         killer = threading.Thread(target=kill_workers, args=(client, asked.every, ended))
         with Lost() as lost:
             killer.start()
             try:
-                disturbed, killed_s = sample(client, asked.draws, asked.chains)
+                disturbed, killed_s = sample(client, asked)
             finally:
                 ended.set()
                 killer.join()
     for name, values in to_tree(undisturbed)["posterior"].data_vars.items():
         assert np.array_equal(values, to_tree(disturbed)["posterior"][name]), name
-    total = asked.chains * (asked.draws + 1000)
+    total = asked.chains * (asked.draws + asked.tune)
     what = f"a worker killed every {asked.every:g} s, {lost.workers} lost"
     made = total + lost.draws
     yield Row(what, made, total, "the run's own", unit="draws", bar=BAR)

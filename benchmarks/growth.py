@@ -1,8 +1,8 @@
 """How cost grows with parameters, observations, chains and entries of a cache.
 
-Nothing is sampled: posteriors are put into a cache under the token that a call asks for, and
-chains are those of a sampler that sleeps. Entries are links to a few copies of one file, which lie
-in the memory of the system, as those of a disk that was just listed do.
+Next to nothing is sampled: posteriors are put into a cache under the token that a call asks for,
+and chains are those of a sampler that sleeps. Entries are links to copies of the file of one small
+run, which lie in the memory of the system, as those of a disk that was just listed do.
 """
 
 from __future__ import annotations
@@ -106,10 +106,12 @@ def parameters(asked: argparse.Namespace) -> Iterator[Point]:
             record = record_of_call(model)
             with tempfile.TemporaryDirectory() as directory:
                 cache = cp.DiskCache(directory)
-                cache.put(posterior_of(model, asked.draws), record)
+                tree = posterior_of(model, asked.draws)
+                save, _ = timed(lambda c=cache, t=tree, r=record: c.put(t, r))
                 names = {"model": record.model, "label": record.label}
                 read = best(lambda c=cache, r=record, n=names: c.get(r.token, **n), repeats)
                 hit = best(lambda m=model, d=directory: cp.sample(m, cache=d, **CALL), repeats)
+            yield Point("parameters", f"posterior saved, {kind}", size, save)
             yield Point("parameters", f"posterior read, {kind}", size, read)
             yield Point("parameters", f"hit, {kind}", size, hit)
 
@@ -158,7 +160,8 @@ def entries(asked: argparse.Namespace) -> Iterator[Point]:
     tree = posterior_of(model, asked.draws)
     names = {"model": record.model, "label": record.label}
     with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryDirectory() as elsewhere:
-        other = cp.DiskCache(elsewhere).put(tree, record_of("1" * 32, record.model, "other"))
+        cp.sample(model, cache=elsewhere, **{**OTHER_CALL, "random_seed": 3}, quiet=True)
+        (other,) = cp.DiskCache(elsewhere).entries()
         cache = cp.DiskCache(directory)
         path = Path(str(cache.put(tree, record).path))
         there = 1

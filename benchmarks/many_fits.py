@@ -71,7 +71,9 @@ def measure(asked: argparse.Namespace) -> Iterator[Row]:
     ):
 
         def fit_all(first: int) -> Any:
-            found = cp.map(models(first, fits), cluster=client, cache=directory, **call)
+            found = cp.map(
+                models(first, fits), cluster=client, cache=directory, progress=False, **call
+            )
             assert len(found) == fits
 
         # each worker compiles once

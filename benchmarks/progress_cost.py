@@ -51,7 +51,13 @@ def in_turns(sample: Callable[[int, bool], float], repeats: int) -> tuple[float,
 
 
 def run_of(draws: int) -> dict[str, Any]:
-    return {**RUN, "draws": draws, "nuts_sampler": "pymc", "compute_convergence_checks": False}
+    return {
+        **RUN,
+        "draws": draws,
+        "tune": min(1000, draws),
+        "nuts_sampler": "pymc",
+        "compute_convergence_checks": False,
+    }
 
 
 def shown(repeats: int, draws: int) -> tuple[float, float]:
