@@ -4,9 +4,10 @@ Each runs in processes of its own: one that samples and asks again in several wa
 one, as after a restart of the kernel. `joblib.Memory` is put around `pm.sample`, with the model as
 an argument; and around a function of the data alone that builds the model, where the functions and
 numbers of the model are globals, as in notebooks. The package ``cloudposterior`` 0.7 from PyPI has
-its cache asked, on this machine. Times are those to build the model and to have its posterior.
+its cache asked, on this machine, with h5netcdf beside it, without which it keeps nothing. Times are
+those to build the model and to have its posterior.
 
-``--peers`` makes a virtual environment for the latter, beside temporary files, and keeps it there
+``--peers yes`` makes a virtual environment for the latter, beside temporary files, and keeps it there
 for the next time; without it, its column stays empty.
 """
 
@@ -38,7 +39,8 @@ def namesake_python() -> str:
     done = place / "installed"
     if not done.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
-        wanted = ["cloudposterior==0.7.*", f"pymc=={pm.__version__}"]
+        # with ArviZ 1 it cannot write its files without h5netcdf, which it does not ask for
+        wanted = ["cloudposterior==0.7.*", f"pymc=={pm.__version__}", "h5netcdf", "h5py"]
         subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
         done.touch()
     return str(python)
