@@ -13,62 +13,35 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import median
+from functools import partial
 from typing import Any
 
-import arviz as az
 import numpy as np
 import pymc as pm
+from dask.utils import parse_timedelta
 from distributed import Client, LocalCluster
+from rows import Row, in_new_process, middle, middle_of, run_script, timed
 from sleeping import Sleeping, draw_segments, segments_of
 
 import cloudposterior as cp
+from cloudposterior.config import cluster_setting
 from cloudposterior.demo import radon_model
 
 RUN = {"draws": 1000, "tune": 1000, "chains": 4, "progressbar": False}
-FIRST_BAR, SECOND_BAR, DRAW_BAR_S, SEGMENT_BAR_MS = 1.15, 0.6, 0.3, 20
+SIZES = {
+    "repeats": (3, 1),
+    "draws": (1000, 50),
+    "segments": (60, 15),
+    "sampler": ("pymc", "pymc"),
+}
+FIRST_BAR, SECOND_BAR, DRAW_LIMIT_S, SEGMENT_LIMIT_S = 1.15, 0.6, 0.3, 0.020
 SEGMENT_S = 0.05
-
-
-def in_new_process(script: str, *words: str, directory: str) -> dict[str, Any]:
-    """Run a script that prints JSON in its last line.
-
-    Parameters
-    ----------
-    script : str
-        Its path.
-    *words : str
-        Its arguments.
-    directory : str
-        For what PyTensor compiles.
-    """
-    flags = f"base_compiledir={directory},numba__fastmath=False"
-    told = subprocess.run(
-        [sys.executable, "-W", "ignore", script, *words],
-        env={**os.environ, "PYTENSOR_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if told.returncode:
-        raise RuntimeError(told.stderr)
-    answer: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
-    return answer
-
-
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Time a call, in seconds, and give what it gives."""
-    began = time.perf_counter()
-    result = function()
-    return time.perf_counter() - began, result
+RUNS = ("first run, cold", "first run, warm disk", "second run, other seed")
 
 
 @contextmanager
@@ -82,25 +55,29 @@ def local_cluster(workers: int):
         yield client
 
 
-def plain(sampler: str, only_first: bool) -> dict[str, float]:
+def plain(asked: argparse.Namespace, *, only_first: bool) -> dict[str, float]:
     model = radon_model()
 
     def sample(seed: int, **more: Any) -> Any:
         with model:
-            return pm.sample(random_seed=seed, nuts_sampler=sampler, cores=2, **RUN, **more)
+            return pm.sample(random_seed=seed, cores=2, **run_of(asked), **more)
 
-    return times(sample, sampler, only_first)
+    return times(sample, asked.sampler, only_first)
 
 
-def on_cluster(sampler: str, only_first: bool) -> dict[str, float]:
+def on_cluster(asked: argparse.Namespace, *, only_first: bool) -> dict[str, float]:
     model = radon_model()
     with local_cluster(2) as client:
 
         def sample(seed: int, **more: Any) -> Any:
             with cp.cloud(model, cluster=client, cache=False):
-                return pm.sample(random_seed=seed, nuts_sampler=sampler, **RUN, **more)
+                return pm.sample(random_seed=seed, **run_of(asked), **more)
 
-        return times(sample, sampler, only_first)
+        return times(sample, asked.sampler, only_first)
+
+
+def run_of(asked: argparse.Namespace) -> dict[str, Any]:
+    return {**RUN, "draws": asked.draws, "tune": asked.draws, "nuts_sampler": asked.sampler}
 
 
 def times(sample: Callable[..., Any], sampler: str, only_first: bool) -> dict[str, float]:
@@ -131,7 +108,7 @@ def until_first_draw(sample: Callable[..., Any]) -> tuple[float, float]:
     return min(made) - began, seen[0] - began
 
 
-def seams() -> dict[str, float]:
+def seams(asked: argparse.Namespace) -> dict[str, float]:
     """Time what lies between two segments of one chain on one worker, in seconds.
 
     For a sampler that sleeps, with and without draws to carry, and for the radon model, whose
@@ -141,16 +118,14 @@ def seams() -> dict[str, float]:
     found = {}
     with local_cluster(1) as client, segments_of(SEGMENT_S):
         for name, size in {"nothing to carry": 0, "1 MB to carry": 10**6}.items():
-            segments = draw_segments(client, Sleeping(60, size), 1)
+            segments = draw_segments(client, Sleeping(asked.segments, size), 1)
             stats = [segment.stats[0] for segment in segments[10:]]
             gaps = [b["began"][0] - a["ended"][0] for a, b in itertools.pairwise(stats)]
-            found[f"{name}, median"], found[f"{name}, mean"] = median(gaps), float(np.mean(gaps))
+            found[name] = middle_of(gaps)
         with cp.cloud(model, cluster=client, cache=False):
-            run = {**RUN, "chains": 1, "discard_tuned_samples": False, "nuts_sampler": "pymc"}
+            run = {**run_of(asked), "chains": 1, "discard_tuned_samples": False}
             sampled = pm.sample(random_seed=1, compute_convergence_checks=False, **run)
-        long = radon_gaps(sampled)
-        found["radon, median"], found["radon, mean"] = median(long), float(np.mean(long))
-        found["radon, how many"] = len(long)
+        found["radon"] = middle_of(radon_gaps(sampled))
     return found
 
 
@@ -166,87 +141,55 @@ def radon_gaps(sampled: Any) -> list[float]:
     return [float(gap) for gap in gaps[ends]]
 
 
-def one_side(asked: argparse.Namespace) -> dict[str, float]:
-    if asked.side == "seams":
-        return seams()
-    side = plain if asked.side == "plain" else on_cluster
-    return side(asked.sampler, asked.only_first)
-
-
-def measure(sampler: str, repeats: int) -> dict[str, list[dict[str, float]]]:
-    """Run both sides in turns."""
-    measured: dict[str, list[dict[str, float]]] = {}
-    for number in range(repeats):
+def in_turns(asked: argparse.Namespace) -> dict[tuple[str, str], list[dict[str, float]]]:
+    """Run both sides in turns, in processes of their own."""
+    measured: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for number in range(asked.repeats):
         with tempfile.TemporaryDirectory() as top:
-            for disk, more in {"cold": [], "warm disk": ["--only-first"]}.items():
+            for disk in ("cold", "warm disk"):
                 for side in ("plain", "cluster")[:: 1 if number % 2 else -1]:
-                    words = ["--side", side, "--sampler", sampler, *more]
-                    took = in_new_process(__file__, *words, directory=os.path.join(top, side))
-                    measured.setdefault(f"{side}, {disk}", []).append(took)
-                    print(
-                        f"  {side}, {disk}: "
-                        + ", ".join(f"{name} {t:.2f} s" for name, t in took.items())
-                        + f" (load {os.getloadavg()[0]:.1f})",
-                        flush=True,
-                    )
+                    name = side if disk == "cold" else f"{side}, first run"
+                    directory = os.path.join(top, side)
+                    took = in_new_process(__file__, name, asked, directory=directory)
+                    measured.setdefault((side, disk), []).append(took)
     return measured
 
 
-def show(measured: dict[str, list[dict[str, float]]], *, bars: bool) -> None:
-    print(f"{'':24}{'plain':>10}{'cluster':>10}{'ratio':>8}{'bar':>8}")
-    for name, disk, figure, bar in (
-        ("first run, cold", "cold", "first", FIRST_BAR),
-        ("first run, warm disk", "warm disk", "first", FIRST_BAR),
-        ("second run, other seed", "cold", "second", SECOND_BAR),
-    ):
-        theirs, ours = (
-            [one[figure] for one in measured[f"{side}, {disk}"]] for side in ("plain", "cluster")
+def measure(asked: argparse.Namespace) -> Iterator[Row]:
+    measured = in_turns(asked)
+
+    def pair(disk: str, figure: str) -> tuple[float, float]:
+        ours, theirs = (
+            [took[figure] for took in measured[side, disk]] for side in ("cluster", "plain")
         )
-        ratio = median(a / b for a, b in zip(ours, theirs, strict=True))
-        shown = f"{bar:8.2f}" if bars else ""
-        print(f"{name:24}{median(theirs):8.2f} s{median(ours):8.2f} s{ratio:8.2f}{shown}")
-    if not bars:
-        return
-    for name, figure, shown in (
-        ("third run, first draw", "draw", f"{DRAW_BAR_S:6.1f} s"),
-        ("  on the client", "arrived", ""),
-    ):
-        theirs, ours = (
-            median(one[figure] for one in measured[f"{side}, cold"])
-            for side in ("plain", "cluster")
-        )
-        print(f"{name:24}{theirs:8.2f} s{ours:8.2f} s{ours / theirs:8.2f}{shown}")
+        return middle(zip(ours, theirs, strict=True))
 
-
-def show_seams(found: dict[str, float]) -> None:
-    print(f"\nbetween two segments of {SEGMENT_S * 1e3:.0f} ms (bar: {SEGMENT_BAR_MS} ms)")
-    for name in ("nothing to carry", "1 MB to carry", "radon"):
-        print(
-            f"  {name:22}{found[f'{name}, median'] * 1e3:8.1f} ms, "
-            f"mean {found[f'{name}, mean'] * 1e3:.1f} ms"
-        )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--sampler", default="pymc", choices=["pymc", "nutpie"])
-    parser.add_argument("--side", choices=["plain", "cluster", "seams"], help=argparse.SUPPRESS)
-    parser.add_argument("--only-first", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.side:
-        print("\n" + json.dumps(one_side(asked)))
-        return
-    print(
-        f"PyMC {pm.__version__}, ArviZ {az.__version__}, {asked.sampler}, radon, 4 chains of "
-        f"1000 + 1000, load {os.getloadavg()[0]:.1f}"
-    )
-    measured = measure(asked.sampler, asked.repeats)
+    against = "plain `pm.sample(cores=2)`"
     # the bars are of PyMC's own sampler, which compiles on every call
-    show(measured, bars=asked.sampler == "pymc")
+    first, second = (FIRST_BAR, SECOND_BAR) if asked.sampler == "pymc" else (None, None)
+    yield Row(RUNS[0], *pair("cold", "first"), against, bar=first)
+    yield Row(RUNS[1], *pair("warm disk", "first"), against, bar=first)
+    yield Row(RUNS[2], *pair("cold", "second"), against, bar=second)
+    if asked.sampler != "pymc":
+        return
+    draw, arrived = pair("cold", "draw"), pair("cold", "arrived")
+    yield Row("first draw on a warm worker", *draw, against, limit=DRAW_LIMIT_S)
+    yield Row("first draw seen by the client", *arrived, against)
     with tempfile.TemporaryDirectory() as directory:
-        show_seams(in_new_process(__file__, "--side", "seams", directory=directory))
+        gaps = in_new_process(__file__, "seams", asked, directory=directory)
+    segment_s = parse_timedelta(cluster_setting("segment"))
+    for name, gap in gaps.items():
+        limit = SEGMENT_LIMIT_S if name == "radon" else None
+        yield Row(f"between two segments, {name}", gap, segment_s, "a segment", limit=limit)
 
+
+SIDES = {
+    "plain": partial(plain, only_first=False),
+    "plain, first run": partial(plain, only_first=True),
+    "cluster": partial(on_cluster, only_first=False),
+    "cluster, first run": partial(on_cluster, only_first=True),
+    "seams": seams,
+}
 
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, measure, SIZES, SIDES)

@@ -14,10 +14,12 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from distributed import Client, LocalCluster
+from rows import Row, run_script
 
 import cloudposterior as cp
 from cloudposterior.cluster.drive import Drive
@@ -25,8 +27,10 @@ from cloudposterior.cluster.line import Line
 from cloudposterior.demo import radon_model
 from cloudposterior.events import ChainReport, WorkerLost
 from cloudposterior.posterior import to_tree
+from cloudposterior.progress.view import RunView
 
-BAR = 0.20
+BAR = 1.20
+SIZES = {"draws": (4000, 100), "tune": (1000, 50), "chains": (4, 2), "every": (5.0, 60.0)}
 
 
 class Lost:
@@ -36,17 +40,14 @@ class Lost:
         self.draws, self.workers = 0, 0
         self._reported: dict[int, int] = {}
         self._drive_hear, self._go_on = Drive.hear, Drive._go_on_from_state
+        self._take = RunView.take
 
     def __enter__(self) -> Lost:
-        from cloudposterior.progress.view import RunView
-
-        take = RunView.take
-
         def taking(view: Any, event: Any) -> None:
             if isinstance(event, ChainReport):
                 before = self._reported.get(event.chain, 0)
                 self._reported[event.chain] = max(before, event.drawn)
-            take(view, event)
+            self._take(view, event)
 
         def hearing(drive: Drive, event: Any) -> None:
             self.workers += isinstance(event, WorkerLost)
@@ -61,6 +62,7 @@ class Lost:
         return self
 
     def __exit__(self, *_: object) -> None:
+        RunView.take = self._take  # type: ignore[method-assign]
         Drive.hear, Drive._go_on_from_state = self._drive_hear, self._go_on  # type: ignore[method-assign]
 
 
@@ -73,14 +75,14 @@ def kill_workers(client: Client, every_s: float, ended: threading.Event) -> None
             os.kill(choice.choice(sorted(processes.values())), signal.SIGKILL)
 
 
-def sample(client: Client, draws: int, chains: int) -> tuple[Any, float]:
+def sample(client: Client, asked: argparse.Namespace) -> tuple[Any, float]:
     """Sample radon; give the result and the time in seconds."""
     began = time.perf_counter()
     result = cp.sample(
         radon_model(),
-        draws=draws,
-        tune=1000,
-        chains=chains,
+        draws=asked.draws,
+        tune=asked.tune,
+        chains=asked.chains,
         random_seed=1,
         nuts_sampler="pymc",
         cluster=client,
@@ -91,39 +93,29 @@ def sample(client: Client, draws: int, chains: int) -> tuple[Any, float]:
     return result, time.perf_counter() - began
 
 
-def main() -> None:
-    """Run both, and print the figures."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--draws", type=int, default=4000)
-    options.add_argument("--chains", type=int, default=4)
-    options.add_argument("--every", type=float, default=5.0, help="seconds between two kills")
-    asked = options.parse_args()
+def measure(asked: argparse.Namespace) -> Iterator[Row]:
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        undisturbed, alone_s = sample(client, asked.draws, asked.chains)
+        undisturbed, alone_s = sample(client, asked)
         ended = threading.Event()
         killer = threading.Thread(target=kill_workers, args=(client, asked.every, ended))
         with Lost() as lost:
             killer.start()
             try:
-                disturbed, killed_s = sample(client, asked.draws, asked.chains)
+                disturbed, killed_s = sample(client, asked)
             finally:
                 ended.set()
                 killer.join()
-    same = all(
-        np.array_equal(values, to_tree(disturbed)["posterior"][name])
-        for name, values in to_tree(undisturbed)["posterior"].data_vars.items()
-    )
-    total = asked.chains * (asked.draws + 1000)
-    print(f"undisturbed {alone_s:.0f} s")
-    print(f"with a worker killed every {asked.every:g} s {killed_s:.0f} s")
-    print(
-        f"{lost.workers} workers lost while they drew, {lost.draws} of {total} draws lost with them"
-    )
-    print(f"extra work {lost.draws / total:.1%} (bar {BAR:.0%}); the same bits: {same}")
+    for name, values in to_tree(undisturbed)["posterior"].data_vars.items():
+        assert np.array_equal(values, to_tree(disturbed)["posterior"][name]), name
+    total = asked.chains * (asked.draws + asked.tune)
+    what = f"a worker killed every {asked.every:g} s, {lost.workers} lost"
+    made = total + lost.draws
+    yield Row(what, made, total, "the run's own", unit="draws", bar=BAR)
+    yield Row(what, killed_s, alone_s, "none killed")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, measure, SIZES)

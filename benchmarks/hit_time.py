@@ -1,37 +1,62 @@
-"""Time a hit on disk beside what it is made of, and beside opening the file with ArviZ."""
+"""Time a hit beside what it is made of, opening the file with ArviZ, and sampling again."""
 
 from __future__ import annotations
 
+import argparse
 import tempfile
+from collections.abc import Iterator
 
 import arviz as az
 import pymc as pm
 from dask.base import tokenize
-from token_time import best_ms
+from rows import Row, best, run_script
 
 import cloudposterior as cp
 from cloudposterior.demo import radon_model
 
+SIZES = {"draws": (1000, 20), "repeats": (7, 2)}
 
-def main() -> None:
+
+def measure(asked: argparse.Namespace) -> Iterator[Row]:
     model = radon_model()
-    request = {"draws": 1000, "tune": 1000, "chains": 4, "random_seed": 1, "quiet": True}
+    call = {"draws": asked.draws, "tune": asked.draws, "chains": 4, "random_seed": 1, "quiet": True}
     with tempfile.TemporaryDirectory() as directory:
-        cp.sample(model, cache=directory, **request)
+
+        def hit(cache: str) -> float:
+            return best(lambda: cp.sample(model, cache=cache, **call), asked.repeats)
+
+        cp.sample(model, cache=directory, **call)
         (entry,) = cp.DiskCache(directory).entries()
-        hit = best_ms(lambda: cp.sample(model, cache=directory, **request))
-        rows = {
-            "hit (bar: 60)": hit,
-            "of which the token": best_ms(lambda: tokenize(model)),
-            "arviz.from_netcdf, loaded": best_ms(lambda: az.from_netcdf(entry.path).load()),
-            "sampling again": best_ms(
-                lambda: cp.sample(model, cache=directory, overwrite=True, **request), 1
-            ),
-        }
-    print(f"PyMC {pm.__version__}, radon, 4 chains of 1000 draws, {entry.size_bytes / 1e6:.1f} MB")
-    for name, time_ms in rows.items():
-        print(f"{name:28}{time_ms:10.1f} ms{time_ms / hit:10.2f} of a hit")
+        on_disk = hit(directory)
+        read = best(lambda: az.from_netcdf(entry.path).load(), asked.repeats)
+        what = f"a hit on disk, radon, {entry.size_bytes / 1e6:.1f} MB"
+        again = best(lambda: plain(model, call), 1)
+        yield Row(what, on_disk, again, "plain `pm.sample`", limit=0.060)
+        yield Row(what, on_disk, read, "`arviz.from_netcdf`, loaded")
+        yield Row("of a hit, the token", best(lambda: tokenize(model)))
+        cp.sample(model, cache="memory", **call)
+        yield Row("a hit in memory, radon", hit("memory"), again, "plain `pm.sample`")
+        yield from predictions(model, cp.sample(model, cache=directory, **call), directory)
+
+
+def plain(model: pm.Model, call: dict[str, object]) -> object:
+    with model:
+        return pm.sample(**{**call, "progressbar": False})
+
+
+def predictions(model: pm.Model, idata: object, directory: str) -> Iterator[Row]:
+    """Time predictions that are kept."""
+
+    def predict() -> object:
+        with model:
+            return pm.sample_posterior_predictive(idata, random_seed=1, progressbar=False)
+
+    again = best(predict, 1)
+    with cp.cloud(model, cache=directory, progress=False):
+        predict()
+        kept = best(predict)
+    yield Row("predictions of radon, a hit", kept, again, "plain `sample_posterior_predictive`")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, measure, SIZES)

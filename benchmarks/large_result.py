@@ -9,18 +9,20 @@ over what it had after its imports and with the model built; the processes that 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import psutil
 import pymc as pm
-from cluster_time import in_new_process, local_cluster
+from cluster_time import local_cluster
+from rows import Row, in_new_process, run_script
 from sleeping import Sleeping, draw_segments
 
 import cloudposterior as cp
@@ -28,15 +30,22 @@ from cloudposterior.cluster.drive import Drive
 from cloudposterior.samplers.protocol import Budget, Run, Segment, State
 
 MB = 1e6
-SEGMENT = 64 * 2**20
-CHAINS, SEGMENTS = 4, 2
-DRAWS, SIZE = 1000, 15_625
-RATE_BAR, PEAK_BAR = 100, 1.5
+CHAINS, SEGMENTS, DRAWS = 4, 2, 1000
+SIZES = {"segment": (64 * 2**20, 2**16), "size": (15_625, 20)}
+BYTES_PER_S_BAR, PEAK_BAR = 100e6, 1.5
 
 
 @dataclass(frozen=True)
 class Filling:
-    """A sampler whose segments are as large as they get."""
+    """A sampler whose segments are as large as they get.
+
+    Attributes
+    ----------
+    segment : int
+        The size of a segment, in bytes.
+    """
+
+    segment: int
 
     def start(self, model: bytes, run: Run, chains: tuple[int, ...]) -> State:
         """Give the state before the first segment."""
@@ -49,7 +58,7 @@ class Filling:
         self, model: bytes, run: Run, state: State, budget: Budget
     ) -> tuple[State, list[Segment]]:
         """Make a segment."""
-        numbers = np.random.default_rng(state.drawn).random((1, SEGMENT // 8))
+        numbers = np.random.default_rng(state.drawn).random((1, self.segment // 8))
         segment = Segment(state.chains[0], state.drawn, 1, {"x": numbers}, [])
         return replace(state, drawn=state.drawn + 1), [segment]
 
@@ -63,34 +72,35 @@ def peak() -> float:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
-def segments_only() -> dict[str, float]:
+def segments_only(asked: argparse.Namespace) -> dict[str, float]:
     """Take segments into arrays."""
     with local_cluster(2) as client:
         draw_segments(client, Sleeping(2), 4)  # each worker has imported what it needs
         before = resident()
         key = f"{os.getpid()}-filling"
         run = Run(key, key, key, b"", 0, CHAINS, {})
-        arrays = np.empty((CHAINS, SEGMENTS, SEGMENT // 8))
+        arrays = np.empty((CHAINS, SEGMENTS, asked.segment // 8))
 
         def take(segment: Segment, state: State) -> None:
             arrays[segment.chain, segment.first] = segment.samples["x"][0]
 
         began = time.perf_counter()
-        Drive(client, Filling(), b"", run, name="stub").draw([(c,) for c in range(CHAINS)], take)
+        drive = Drive(client, Filling(asked.segment), b"", run, name="stub")
+        drive.draw([(chain,) for chain in range(CHAINS)], take)
         wall = time.perf_counter() - began
     return {"bytes": arrays.nbytes, "wall": wall, "tail": wall, "peak": peak() - before}
 
 
-def large_model() -> pm.Model:
+def large_model(size: int) -> pm.Model:
     with pm.Model() as model:
         x = pm.Normal("x", shape=5)
-        pm.Deterministic("large", pm.math.sum(x) * np.linspace(0.0, 1.0, SIZE))
+        pm.Deterministic("large", pm.math.sum(x) * np.linspace(0.0, 1.0, size))
     return model
 
 
-def sampled(place: str, checks: bool) -> dict[str, float]:
+def sampled(asked: argparse.Namespace, *, place: str, checks: bool) -> dict[str, float]:
     """Sample a model, on a cluster or not."""
-    model = large_model()
+    model = large_model(asked.size)
     call = {
         "draws": DRAWS,
         "tune": 200,
@@ -128,43 +138,39 @@ def described(result: Any, began: float, before: float) -> dict[str, float]:
     return {"bytes": size, "wall": ended - began, "tail": ended - last, "peak": peak() - before}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--case", choices=["segments", "plain", "cluster"], help=argparse.SUPPRESS)
-    parser.add_argument("--checks", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.case:
-        case = segments_only() if asked.case == "segments" else sampled(asked.case, asked.checks)
-        print("\n" + json.dumps(case))
-        return
-    print(
-        f"PyMC {pm.__version__}, load {os.getloadavg()[0]:.1f} "
-        f"(bars: {RATE_BAR} MB/s or more, peak under {PEAK_BAR} times the result)"
-    )
-    print(
-        f"{'':28}{'result':>10}{'wall':>9}{'rate':>11}"
-        f"{'after last draw':>18}{'rate':>11}{'peak':>11}{'ratio':>6}"
-    )
+def measure(asked: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as directory:
-        for name, words in {
-            "segments into arrays": ["segments"],
-            "a model on a cluster": ["cluster"],
-            "  with convergence checks": ["cluster", "--checks"],
-            "plain pymc.sample": ["plain"],
-            "  with convergence checks ": ["plain", "--checks"],
-        }.items():
-            case = in_new_process(__file__, "--case", *words, directory=directory)
-            print(row(name, case), flush=True)
-
-
-def row(name: str, case: dict[str, float]) -> str:
-    size, wall, tail = case["bytes"] / MB, case["wall"], case["tail"]
-    return (
-        f"{name:28}{size:7.0f} MB{wall:7.2f} s{size / wall:6.0f} MB/s"
-        f"{tail:16.2f} s{size / tail:6.0f} MB/s"
-        f"{case['peak'] / MB:8.0f} MB{case['peak'] / case['bytes']:6.2f}"
+        cases = {side: in_new_process(__file__, side, asked, directory=directory) for side in SIDES}
+    segments = cases["segments"]
+    yield Row(
+        f"segments of {size_of(segments)} into arrays",
+        segments["wall"],
+        limit=segments["bytes"] / BYTES_PER_S_BAR,
     )
+    for more in ("", ", with convergence checks"):
+        ours, plain = cases[f"cluster{more}"], cases[f"plain{more}"]
+        what, against = f"a result of {size_of(ours)}{more}", "plain `pm.sample`"
+        limit = ours["bytes"] / BYTES_PER_S_BAR
+        yield Row(what, ours["wall"], plain["wall"], against)
+        yield Row(
+            f"{what}, from its last draw on", ours["tail"], plain["tail"], against, limit=limit
+        )
+        peak, size = ours["peak"] / MB, ours["bytes"] / MB
+        yield Row(f"{what}, peak of the client", peak, size, "the result", unit="MB", bar=PEAK_BAR)
+        yield Row(f"{what}, peak of the client", peak, plain["peak"] / MB, against, unit="MB")
 
+
+def size_of(case: dict[str, float]) -> str:
+    return f"{case['bytes'] / MB:.0f} MB"
+
+
+SIDES = {
+    "segments": segments_only,
+    "cluster": partial(sampled, place="cluster", checks=False),
+    "plain": partial(sampled, place="plain", checks=False),
+    "cluster, with convergence checks": partial(sampled, place="cluster", checks=True),
+    "plain, with convergence checks": partial(sampled, place="plain", checks=True),
+}
 
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, measure, SIZES, SIDES)

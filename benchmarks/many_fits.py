@@ -1,27 +1,26 @@
-"""Many fits on two one-thread workers: what they cost beside the draws themselves.
+"""Many fits on two one-thread workers, beside a loop of plain PyMC and the draws themselves.
 
-    python benchmarks/many_fits.py [--fits 40] [--draws 1000] [--chains 2]
-
-All models have the same graph, and data of their own in `pymc.Data`. The bound is what plain PyMC
-says that it sampled for, with two chains in two processes at once, for each fit; and one compile
-for each worker (the first fit of a new cluster less a second one). Prints wall time divided by
-that bound.
+All models have the same graph, and data of their own in `pymc.Data`. A loop over the first few of
+them stands for one over all: its wall time, and what PyMC says that it sampled for, with two
+chains in two processes at once.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-import warnings
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pymc as pm
 from distributed import Client, LocalCluster
+from rows import Row, run_script, timed
 
 import cloudposterior as cp
 from cloudposterior.posterior import to_tree
+
+SIZES = {"fits": (40, 3), "draws": (1000, 20), "chains": (2, 2)}
 
 
 def model_of(number: int) -> pm.Model:
@@ -49,46 +48,48 @@ def sampling_s(model: pm.Model, **asked: Any) -> float:
     return float(to_tree(result)["posterior"].attrs["sampling_time"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--fits", type=int, default=40)
-    parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--chains", type=int, default=2)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    asked: dict[str, Any] = {
-        "draws": options.draws,
-        "chains": options.chains,
+def seconds(work: Callable[[], Any]) -> float:
+    return timed(work)[0]
+
+
+def measure(asked: argparse.Namespace) -> Iterator[Row]:
+    call: dict[str, Any] = {
+        "draws": asked.draws,
+        "chains": asked.chains,
         "random_seed": 1,
         "nuts_sampler": "pymc",
         "quiet": True,
         "compute_convergence_checks": False,
     }
-    few = min(5, options.fits)
-    plain_s = sum(sampling_s(model, **asked) for model in models(0, few)) / few * options.fits
+    fits, few = asked.fits, min(5, asked.fits)
+    plain = [timed(lambda m=model: sampling_s(m, **call)) for model in models(0, few)]
+    loop_s, sampled_s = (sum(times) / few * fits for times in zip(*plain, strict=True))
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
+        tempfile.TemporaryDirectory() as directory,
     ):
-        times = []
-        for number in (-1, -2):
-            began = time.perf_counter()
-            cp.sample(model_of(100 - number), cluster=client, cache=False, progress=False, **asked)
-            times.append(time.perf_counter() - began)
-        compile_s = max(0.0, times[0] - times[1])
-        for share in ("warm workers", "again"):
-            began = time.perf_counter()
-            first = 0 if share == "warm workers" else 1000
-            fits = cp.map(models(first, options.fits), cluster=client, cache=False, **asked)
-            wall = time.perf_counter() - began
-            assert len(fits) == options.fits
-            print(
-                f"{options.fits} fits, {share}: {wall:.1f} s, sampled by plain PyMC in "
-                f"{plain_s:.1f} s, compile {compile_s:.1f} s; {wall / plain_s:.2f} of that, "
-                f"{wall / (plain_s + compile_s):.2f} of both",
-                flush=True,
+
+        def fit_all(first: int) -> Any:
+            found = cp.map(
+                models(first, fits), cluster=client, cache=directory, progress=False, **call
             )
+            assert len(found) == fits
+
+        # each worker compiles once
+        cp.sample(model_of(101), cluster=client, cache=False, progress=False, **call)
+        wall = seconds(lambda: fit_all(0))
+        what = f"{fits} fits by `cp.map`, warm workers"
+        yield Row(what, wall, loop_s, f"a loop of plain `pm.sample`, {fits}/{few} of {few} fits")
+        yield Row(what, wall, sampled_s, "the sampling in it alone")
+        yield Row(f"{what}, other data", seconds(lambda: fit_all(1000)), loop_s, "the same loop")
+        yield Row(
+            f"{fits} fits by `cp.map`, again, from disk",
+            seconds(lambda: fit_all(0)),
+            wall,
+            "fitting",
+        )
 
 
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, measure, SIZES)

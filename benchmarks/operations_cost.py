@@ -1,18 +1,14 @@
-"""Log-likelihood and predictions on two one-thread workers, beside plain PyMC in the same run.
+"""Log-likelihood, predictions and SMC on two one-thread workers, beside plain PyMC.
 
-    python benchmarks/operations_cost.py [--observations 100000] [--draws 1000] [--repeats 2]
-
-Prints for each kind of work how many times as fast as plain PyMC it was: once where computing
-dominates (a process over 400 points, a scan of 3000 steps), and once where moving the result does
-(a cheap likelihood of many observations).
+Once where computing dominates (a process over 400 points, a scan of 3000 steps), and once where
+moving the result does (a cheap likelihood of many observations). The second run finds what the
+first one compiled.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,12 +18,21 @@ import pytensor.tensor as pt
 import xarray as xr
 from distributed import Client, LocalCluster
 from pytensor.scan import scan
+from rows import Row, run_script, timed
 
 import cloudposterior as cp
 from cloudposterior.posterior import from_tree
 
+SIZES = {
+    "points": (400, 10),
+    "length": (3000, 20),
+    "observations": (100_000, 100),
+    "draws": (1000, 10),
+    "repeats": (2, 1),
+}
 
-def process(points: int = 400) -> pm.Model:
+
+def process(points: int) -> pm.Model:
     x = np.linspace(0, 1, points)[:, None]
     with pm.Model(name="process") as model:
         scale = pm.HalfNormal("scale")
@@ -36,7 +41,7 @@ def process(points: int = 400) -> pm.Model:
     return model
 
 
-def steps(length: int = 3000) -> pm.Model:
+def steps(length: int) -> pm.Model:
     with pm.Model(name="steps") as model:
         scale = pm.HalfNormal("scale")
         path = scan(
@@ -72,44 +77,42 @@ def predictions(idata: Any) -> Any:
     return pm.sample_posterior_predictive(idata, random_seed=1, progressbar=False)
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def prior(_: Any) -> Any:
+    return pm.sample_prior_predictive(1000, random_seed=1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--observations", type=int, default=100_000)
-    parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=2)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    kinds: dict[str, tuple[pm.Model, Callable[[Any], Any]]] = {
-        "log-likelihood of a process": (process(), likelihood),
-        "predictions of a process": (process(), predictions),
-        "log-likelihood of a scan": (steps(), likelihood),
-        "cheap log-likelihood": (cheap(options.observations), likelihood),
-        "cheap predictions": (cheap(options.observations), predictions),
+def smc(_: Any) -> Any:
+    return pm.sample_smc(500, chains=4, cores=2, random_seed=1, progressbar=False)
+
+
+def kinds(asked: argparse.Namespace) -> dict[str, tuple[pm.Model, Callable[[Any], Any]]]:
+    many = cheap(asked.observations)
+    return {
+        "log-likelihood of a process": (process(asked.points), likelihood),
+        "predictions of a process": (process(asked.points), predictions),
+        "prior predictions of a process": (process(asked.points), prior),
+        "log-likelihood of a scan": (steps(asked.length), likelihood),
+        "SMC of a scan": (steps(asked.length // 10), smc),
+        "cheap log-likelihood": (many, likelihood),
+        "cheap predictions": (many, predictions),
     }
+
+
+def measure(asked: argparse.Namespace) -> Iterator[Row]:
     with (
         pytensor.config.change_flags(numba__fastmath=False),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        for name, (model, work) in kinds.items():
-            idata = posterior(model, options.draws)
-            for repeat in range(options.repeats):
+        for name, (model, work) in kinds(asked).items():
+            idata = posterior(model, asked.draws)
+            for repeat in range(asked.repeats):
                 with model:
-                    plain = seconds(lambda work=work, idata=idata: work(idata))
+                    plain, _ = timed(lambda work=work, idata=idata: work(idata))
                 with cp.cloud(model, cluster=client, cache=False, progress=False):
-                    ours = seconds(lambda work=work, idata=idata: work(idata))
-                print(
-                    f"{name}, run {repeat + 1}: plain {plain:.1f} s, two workers {ours:.1f} s, "
-                    f"{plain / ours:.2f} times as fast",
-                    flush=True,
-                )
+                    ours, _ = timed(lambda work=work, idata=idata: work(idata))
+                yield Row(f"{name}, run {repeat + 1}", ours, plain, "plain PyMC")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, measure, SIZES)

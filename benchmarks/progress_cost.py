@@ -1,40 +1,68 @@
 """Measure what it costs to show how runs stand.
 
-Three figures: how much slower radon is sampled with everything switched on than with nothing, in
-turns, on two worker processes of this machine; how long the scheduler's event loop is held up
-while 200 chains report at once, four times a second each; and what the scheduler holds of a run
-after many and after few draws.
+How much slower radon is sampled with everything switched on than with nothing, in turns, on two
+worker processes of this machine, and with Dask's profiles of its workers than without; how long the
+scheduler's event loop is held up while 200 chains report at once, four times a second each; and
+what the scheduler holds of a run after many and after few draws.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
+import contextlib
 import pickle
 import time
-from statistics import median
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
+import dask
 import pymc as pm
 from cluster_time import RUN, local_cluster
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
+from rows import Row, best, middle, run_script
 
 import cloudposterior as cp
 from cloudposterior.cluster.share import Shared
 from cloudposterior.demo import radon_model
 from cloudposterior.events import TOPIC, ChainReport, to_message
 
-SLOWER_BAR, LAG_BAR_MS = 0.02, 50
+SLOWER_BAR, LAG_LIMIT_S, HELD_BAR = 1.02, 0.050, 1.1
+SIZES = {
+    "repeats": (5, 1),
+    "draws": (4000, 30),
+    "chains": (200, 20),
+    "seconds": (10.0, 1.0),
+    "few": (1000, 20),
+    "many": (20_000, 200),
+}
 
 
-def slowed(repeats: int, draws: int) -> float:
-    """Give by how much radon is slower with everything on; negative where it is faster."""
-    model = radon_model()
-    run = {**RUN, "draws": draws, "nuts_sampler": "pymc", "compute_convergence_checks": False}
-    ratios = []
+def in_turns(sample: Callable[[int, bool], float], repeats: int) -> tuple[float, float]:
+    """Give how long something takes with what costs, and without."""
+    sample(0, True), sample(0, False)
+    pairs = []
+    for number in range(repeats):
+        order = (True, False) if number % 2 else (False, True)
+        took = {with_it: sample(1 + number, with_it) for with_it in order}
+        pairs.append((took[True], took[False]))
+    return middle(pairs)
+
+
+def run_of(draws: int) -> dict[str, Any]:
+    return {
+        **RUN,
+        "draws": draws,
+        "tune": min(1000, draws),
+        "nuts_sampler": "pymc",
+        "compute_convergence_checks": False,
+    }
+
+
+def shown(repeats: int, draws: int) -> tuple[float, float]:
+    """Give how long radon takes with everything on, and with nothing."""
+    model, run = radon_model(), run_of(draws)
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
@@ -42,18 +70,28 @@ def slowed(repeats: int, draws: int) -> float:
         client.wait_for_workers(2)
 
         def sample(seed: int, progress: bool) -> float:
-            began = time.perf_counter()
             with cp.cloud(model, cluster=client, cache=False, progress=progress):
-                pm.sample(random_seed=seed, **{**run, "progressbar": progress})
-            return time.perf_counter() - began
+                return best(
+                    lambda: pm.sample(random_seed=seed, **{**run, "progressbar": progress}), 1
+                )
 
-        sample(0, True)
-        for number in range(repeats):
-            order = (True, False) if number % 2 else (False, True)
-            took = {progress: sample(1 + number, progress) for progress in order}
-            ratios.append(took[True] / took[False])
-            print(f"  on {took[True]:.2f} s, off {took[False]:.2f} s", flush=True)
-    return median(ratios) - 1
+        return in_turns(sample, repeats)
+
+
+def profiled(repeats: int, draws: int) -> tuple[float, float]:
+    """Give how long radon takes on workers that Dask profiles, as it does, and on others."""
+    model, run = radon_model(), run_of(draws)
+    with contextlib.ExitStack() as stack:
+        clients = {}
+        for enabled in (True, False):
+            with dask.config.set({"distributed.worker.profile.enabled": enabled}):
+                clients[enabled] = stack.enter_context(local_cluster(2))
+
+        def sample(seed: int, enabled: bool) -> float:
+            with cp.cloud(model, cluster=clients[enabled], cache=False, progress=False):
+                return best(lambda: pm.sample(random_seed=seed, **run), 1)
+
+        return in_turns(sample, repeats)
 
 
 class Lag(SchedulerPlugin):
@@ -73,16 +111,16 @@ class Lag(SchedulerPlugin):
             self.late.append(time.perf_counter() - began - 0.01)
 
 
-def lag(chains: int, seconds: float) -> tuple[float, float]:
-    """Give the median and the highest lateness of the loop, in seconds, while chains report."""
+def lag(chains: int, seconds: float) -> float:
+    """Give the highest lateness of the loop, in seconds, while so many chains report."""
     with local_cluster(1) as client:
         client.register_plugin(Lag())
-        shared = Shared(client, "run", "many", chains)
+        shared = Shared(client, "run", "many", max(1, chains))
         assert shared is not None
         # one worker speaks for all, as fast as they would
         client.submit(report_for, chains, seconds, pure=False).result()
         late = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.plugins["lag"].late)
-    return median(late), max(late)
+    return float(max(late))
 
 
 def report_for(chains: int, seconds: float) -> None:
@@ -114,24 +152,17 @@ def _size_of_board(dask_scheduler: Any) -> int:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--draws", type=int, default=4000)
-    asked = parser.parse_args()
-    print(f"PyMC {pm.__version__}, numpy {np.__version__}, load {os.getloadavg()[0]:.1f}")
-    share = slowed(asked.repeats, asked.draws)
-    print(f"everything on, against nothing: {share:+.1%} (bar: {SLOWER_BAR:.0%})")
-    middle, highest = lag(200, 10)
-    print(
-        f"event loop late while 200 chains report: {middle * 1e3:.1f} ms in the middle, "
-        f"{highest * 1e3:.1f} ms at most (bar: {LAG_BAR_MS} ms)"
-    )
-    few, many = held(1_000), held(20_000)
-    print(
-        f"held by the scheduler: {few / 1e3:.0f} kB of 1,000 draws, {many / 1e3:.0f} kB of 20,000"
-    )
+def measure(asked: argparse.Namespace) -> Iterator[Row]:
+    size = asked.repeats, asked.draws
+    yield Row("radon, everything shown", *shown(*size), "nothing shown", bar=SLOWER_BAR)
+    yield Row("radon, workers profiled by Dask", *profiled(*size), "not profiled")
+    late, idle = lag(asked.chains, asked.seconds), lag(0, asked.seconds)
+    what = f"the scheduler's loop is late, {asked.chains} chains report"
+    yield Row(what, late, idle, "none report", limit=LAG_LIMIT_S)
+    many, few = held(asked.many) / 1e3, held(asked.few) / 1e3
+    what = f"held by the scheduler of {asked.many:,} draws"
+    yield Row(what, many, few, f"of {asked.few:,} draws", unit="kB", bar=HELD_BAR)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, measure, SIZES)

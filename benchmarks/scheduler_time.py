@@ -9,16 +9,22 @@ tasks and the last chains.
 from __future__ import annotations
 
 import argparse
-import os
 import time
+from collections.abc import Iterator
 
 import dask
 import numpy as np
-import pymc as pm
 from distributed import Client, LocalCluster
+from rows import Row, run_script
 from sleeping import Sleeping, draw_segments, segments_of
 
 BAR = 0.85
+SIZES = {
+    "chains": (1000, 8),
+    "segments": (20, 2),
+    "workers": (100, 4),
+    "seconds": ([0.5, 1.0, 3.0], [0.05]),
+}
 
 # each worker looks at its own threads a hundred times a second, which is nothing for a process of
 # its own, and a quarter of a core for a hundred of them in one
@@ -34,21 +40,7 @@ def busy(spans: np.ndarray, since: float, until: float, workers: int) -> float:
     return float((inside[:, 1] - inside[:, 0]).sum() / (workers * (until - since)))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--chains", type=int, default=1000)
-    parser.add_argument("--segments", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=100)
-    parser.add_argument("--seconds", type=float, nargs="+", default=[0.5, 1.0, 3.0])
-    asked = parser.parse_args()
-    print(
-        f"PyMC {pm.__version__}, {asked.chains} chains of {asked.segments} segments on "
-        f"{asked.workers} workers in one process (bar: {BAR:.0%} busy)"
-    )
-    print(
-        f"{'segment':>10}{'ideal':>10}{'wall':>10}{'busy':>8}{'in the middle':>15}"
-        f"{'CPU a task':>12}{'cores used':>12}{'load':>6}"
-    )
+def measure(asked: argparse.Namespace) -> Iterator[Row]:
     with (
         dask.config.set(_NO_PROFILES),
         LocalCluster(
@@ -62,10 +54,10 @@ def main() -> None:
     ):
         client.wait_for_workers(asked.workers)
         for seconds in asked.seconds:
-            print(row(client, asked, seconds), flush=True)
+            yield from rows(client, asked, seconds)
 
 
-def row(client: Client, asked: argparse.Namespace, seconds: float) -> str:
+def rows(client: Client, asked: argparse.Namespace, seconds: float) -> Iterator[Row]:
     cpu, began = time.process_time(), time.perf_counter()
     with segments_of(seconds):
         segments = draw_segments(client, Sleeping(asked.segments), asked.chains)
@@ -73,14 +65,15 @@ def row(client: Client, asked: argparse.Namespace, seconds: float) -> str:
     wall = ended - began
     spans = np.array([[s.stats[0][name][0] for name in ("began", "ended")] for s in segments])
     assert len(spans) == asked.chains * asked.segments
-    ideal = len(spans) * seconds / asked.workers
-    whole = busy(spans, began, ended, asked.workers)
-    middle = busy(spans, began + wall / 4, ended - wall / 4, asked.workers)
-    return (
-        f"{seconds:8.1f} s{ideal:8.1f} s{wall:8.1f} s{whole:8.1%}{middle:15.1%}"
-        f"{cpu / len(spans) * 1e3:9.1f} ms{cpu / wall:12.2f}{os.getloadavg()[0]:6.1f}"
-    )
+    what = f"{asked.workers} workers, segments of {seconds:g} s"
+    slept = wall * busy(spans, began, ended, asked.workers)
+    bar = 1 / BAR if seconds >= 1 else None
+    yield Row(what, wall, slept, "what each worker slept", bar=bar)
+    inner = wall / 2
+    slept = inner * busy(spans, began + wall / 4, ended - wall / 4, asked.workers)
+    yield Row(f"{what}, in the middle of the run", inner, slept, "what each worker slept")
+    yield Row(f"{what}, CPU of a task", cpu / len(spans), seconds, "the segment")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, measure, SIZES)

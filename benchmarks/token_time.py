@@ -1,41 +1,36 @@
-"""Time the token of a model beside PyTensor's printed graph, which is no key but does less."""
+"""Time the token of a model beside PyTensor's printed graph, which is no key but does less.
+
+With a million observations, beside joblib's hash of their array alone; models it cannot hash.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import argparse
+from collections.abc import Iterator
 
+import joblib
 import numpy as np
 import pymc as pm
 from dask.base import tokenize
 from pytensor.printing import debugprint
+from rows import Row, best, run_script
 
 import cloudposterior  # noqa: F401  (registers the tokens)
 from cloudposterior.demo import radon_model
 
-REPEATS = 5
+SIZES = {"observations": (1_000_000, 1_000), "variables": (500, 5), "nodes": (20_000, 50)}
 
 
-def best_ms(function: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Time a call, the best of several."""
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return min(times) * 1e3
-
-
-def million(coords: dict[str, object] | None = None) -> pm.Model:
-    observed = np.random.default_rng(0).normal(size=1_000_000)
+def many_observations(size: int, coords: dict[str, object] | None = None) -> pm.Model:
+    observed = np.random.default_rng(0).normal(size=size)
     with pm.Model(coords=coords) as model:
         pm.Normal("y", pm.Normal("mu"), 1, observed=observed, dims=list(coords) if coords else None)
     return model
 
 
-def many_variables() -> pm.Model:
+def many_variables(size: int) -> pm.Model:
     with pm.Model() as model:
-        for i in range(500):
+        for i in range(size):
             x = pm.Normal(f"x{i}", 0, 1 + i)
             d = pm.Deterministic(f"d{i}", x**2 + 1)
             pm.Potential(f"p{i}", -0.1 * d)
@@ -43,36 +38,42 @@ def many_variables() -> pm.Model:
     return model
 
 
-def deep() -> pm.Model:
+def deep(size: int) -> pm.Model:
     with pm.Model() as model:
         value = pm.Normal("x")
-        for i in range(20_000):
+        for i in range(size):
             value = value + 1.0 * i
         pm.Potential("p", value)
     return model
 
 
-def cases() -> Iterator[tuple[str, pm.Model, float | None]]:
-    yield "radon", radon_model(), 20
-    yield "1e6 observations", million(), 60
-    yield "1e6 observations, 1e6 coords", million({"obs": np.arange(1_000_000)}), None
-    yield "500 variables, 1,500 more", many_variables(), 500
-    yield "40,000 nodes in a chain", deep(), None
+def cases(asked: argparse.Namespace) -> Iterator[tuple[str, pm.Model, float | None]]:
+    n, variables = asked.observations, asked.variables
+    yield "radon", radon_model(), 0.020
+    yield f"{n:,} observations", many_observations(n), 0.060
+    yield f"{n:,} observations with coords", many_observations(n, {"obs": np.arange(n)}), None
+    yield f"{variables:,} variables, {3 * variables:,} more", many_variables(variables), 0.500
+    yield f"{2 * asked.nodes:,} nodes in a chain", deep(asked.nodes), None
 
 
 def printed(model: pm.Model) -> str:
     return debugprint(list(model.named_vars.values()), file="str")
 
 
-def main() -> None:
-    print(f"{'model':32}{'token':>10}{'bar':>8}{'printed':>10}{'ratio':>8}")
-    for name, model, bar in cases():
-        token = best_ms(lambda m=model: tokenize(m))
-        # a chain of 40,000 nodes is too deep to print
-        text = None if name.endswith("chain") else best_ms(lambda m=model: printed(m), 1)
-        shown = "" if text is None else f"{text:10.1f}{token / text:8.2f}"
-        print(f"{name:32}{token:10.1f}{'' if bar is None else f'{bar:.0f}':>8}{shown}")
+def measure(asked: argparse.Namespace) -> Iterator[Row]:
+    for name, model, limit in cases(asked):
+        what = f"token, {name}"
+        token = best(lambda m=model: tokenize(m))
+        if name.endswith("chain"):
+            yield Row(what, token)  # too deep to print
+            continue
+        text = best(lambda m=model: printed(m), 1)
+        yield Row(what, token, text, "the printed graph", limit=limit)
+        if name.endswith("observations"):
+            observed = np.random.default_rng(0).normal(size=asked.observations)
+            alone = best(lambda a=observed: joblib.hash(a))
+            yield Row(what, token, alone, "`joblib.hash` of the array alone")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, measure, SIZES)
