@@ -121,7 +121,7 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
     notify : str or iterable of str, optional
         Where to send a message when a run starts, and one when it has finished (with R-hat, ESS
         and divergences) or failed: ``"ntfy://topic"``, or any other URL of Apprise, which comes
-        with ``cloudposterior[notify]``. A cached result sends nothing. None for nowhere.
+        with the extra ``notify``. A cached result sends nothing. None for nowhere.
 
     Raises
     ------

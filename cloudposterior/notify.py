@@ -54,7 +54,7 @@ class Notifier:
     ValueError
         If there are none, or Apprise does not understand one.
     ImportError
-        If Apprise is not installed; it comes with ``cloudposterior[notify]``.
+        If Apprise is not installed; it comes with the extra ``notify``.
 
     Examples
     --------
@@ -232,8 +232,7 @@ def _understood(url: str, scheme: str) -> Any:
         import apprise
     except ImportError as error:
         raise ImportError(
-            "notify= sends with Apprise, which is not installed: "
-            "pip install 'cloudposterior[notify]'"
+            "notify= sends with Apprise, which is not installed: pip install apprise"
         ) from error
     with _unlogged(), warnings.catch_warnings():
         # of old modules that services import: where warnings are errors, no URL would be understood

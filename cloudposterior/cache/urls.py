@@ -34,7 +34,7 @@ _HIDDEN = "***"
 _USER = re.compile(r"^(?:[^/]*|[^@/:]*:.*)@")
 _SECRET = re.compile("secret|passw|token|key|credential|sas|connection|cert|auth|user", re.I)
 _EXTRAS = {
-    **dict.fromkeys(("s3", "s3a"), "'cloudposterior[s3]'"),
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
     **dict.fromkeys(("az", "abfs", "abfss"), "adlfs"),
 }

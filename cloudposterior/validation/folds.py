@@ -54,7 +54,7 @@ def _splitter(number: int, *, stratified: bool, grouped: bool, seed: int) -> Any
         from sklearn import model_selection
     except ImportError as error:
         raise ImportError(
-            "scikit-learn makes the folds: install cloudposterior[validation], or give "
+            "scikit-learn makes the folds: pip install scikit-learn, or give "
             "folds= as (train, test) pairs of row numbers"
         ) from error
     if grouped and stratified:

@@ -150,7 +150,7 @@ class SBC:
             from arviz_stats.ecdf_utils import ecdf_pit
         except ImportError as error:
             raise ImportError(
-                "arviz-stats has the band of the ranks: install cloudposterior[validation]"
+                "arviz-stats has the band of the ranks: pip install 'arviz-stats[xarray]'"
             ) from error
         # of the values it reads their number; the band is simulated with a seed of its own
         uniform = np.linspace(0.0, 1.0, self.ranks.sizes[_DIM])
