@@ -143,10 +143,11 @@ TOOLS = {
 
 def answered(sample: Sample, asked: Asked, draws: int) -> dict[str, Any]:
     """Build and sample, and say how long that took and whether the answer is an old one."""
-    call = {"draws": draws, "tune": draws, "chains": 4, "random_seed": 1, "nuts_sampler": "pymc"}
+    call = {"draws": draws, "tune": draws, "chains": 4, "cores": 2, "random_seed": 1}
+    shown = {"progressbar": False, "compute_convergence_checks": False}
     now, began = datetime.now(UTC), time.perf_counter()
     try:
-        result = sample(asked, **call, progressbar=False, compute_convergence_checks=False)
+        result = sample(asked, nuts_sampler="pymc", **call, **shown)
     except Exception as error:  # noqa: BLE001  (what a tool cannot do is what is asked)
         return {"error": type(error).__name__}
     seconds = time.perf_counter() - began

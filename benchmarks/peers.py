@@ -7,8 +7,8 @@ numbers of the model are globals, as in notebooks. The package ``cloudposterior`
 its cache asked, on this machine, with h5netcdf beside it, without which it keeps nothing. Times are
 those to build the model and to have its posterior.
 
-``--peers yes`` makes a virtual environment for the latter, beside temporary files, and keeps it there
-for the next time; without it, its column stays empty.
+``--peers yes`` makes a virtual environment for the latter, beside temporary files, and keeps it
+there for the next time; without it, its column stays empty.
 """
 
 from __future__ import annotations
