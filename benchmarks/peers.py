@@ -59,18 +59,18 @@ def tools(asked: argparse.Namespace) -> dict[str, tuple[str, str]]:
     return found
 
 
-def answers(tool: str, python: str, draws: int) -> Answers:
+def answers(asked: argparse.Namespace, tool: str, python: str) -> Answers:
     """Ask a tool in all cases."""
     found: Answers = {}
     with tempfile.TemporaryDirectory() as compiled, tempfile.TemporaryDirectory() as kept:
         for phase in ("first", "later"):
-            words = [SIDE, tool, phase, kept, str(draws)]
-            found |= run_python(words, compiled, python=python)
+            words = [SIDE, tool, phase, kept, str(asked.draws)]
+            found |= run_python(words, None if asked.quick else compiled, python=python)
     return found
 
 
 def measure(asked: argparse.Namespace) -> Iterator[Found]:
-    found = {name: answers(*of, asked.draws) for name, of in tools(asked).items()}
+    found = {name: answers(asked, *of) for name, of in tools(asked).items()}
     ours = found.pop(OURS)
     for case in ("first time", "same model again", "model built again", "kernel restarted"):
         for name, theirs in found.items():
