@@ -2,7 +2,7 @@
 
 Run in the environment of the tool, which need not be the one of this repository::
 
-    python peer_side.py TOOL {first,later} DIRECTORY DRAWS
+    python peer_side.py TOOL {first,later,later-with-arviz} DIRECTORY DRAWS
 
 Prints JSON: for each case how long it took in seconds, and whether it was answered with what had
 been kept.
@@ -11,6 +11,7 @@ been kept.
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import sys
 import time
@@ -24,6 +25,7 @@ import numpy as np
 import pymc as pm
 
 RADON = Path(__file__).parents[1] / "cloudposterior" / "data" / "radon.csv"
+RESTARTED = "kernel restarted"
 SCALE = 1.0
 Sample = Callable[..., Any]
 
@@ -157,8 +159,8 @@ def answered(sample: Sample, asked: Asked, draws: int) -> dict[str, Any]:
 
 def cases(phase: str) -> Iterator[tuple[str, Asked]]:
     again = Asked("radon", radon, radon_data())
-    if phase == "later":
-        yield "kernel restarted", again
+    if phase != "first":
+        yield {"later": RESTARTED, "later-with-arviz": f"{RESTARTED}, ArviZ imported"}[phase], again
         return
     model = radon(**radon_data())
     same = Asked("radon", lambda **_: model, radon_data())
@@ -175,6 +177,8 @@ def cases(phase: str) -> Iterator[tuple[str, Asked]]:
 
 def main() -> None:
     tool, phase, directory, draws = sys.argv[1:]
+    if phase == "later-with-arviz":
+        importlib.import_module("arviz")
     sample = TOOLS[tool](directory)
     found = {}
     for case, asked in cases(phase):
