@@ -31,17 +31,17 @@ def measure(asked: argparse.Namespace) -> Iterator[Row]:
         read = best(lambda: az.from_netcdf(entry.path).load(), asked.repeats)
         what = f"a hit on disk, radon, {entry.size_bytes / 1e6:.1f} MB"
         again = best(lambda: plain(model, call), 1)
-        yield Row(what, on_disk, again, "plain `pm.sample`", limit=0.060)
+        yield Row(what, on_disk, again, "plain `pm.sample(cores=2)`", limit=0.060)
         yield Row(what, on_disk, read, "`arviz.from_netcdf`, loaded")
         yield Row("of a hit, the token", best(lambda: tokenize(model)))
         cp.sample(model, cache="memory", **call)
-        yield Row("a hit in memory, radon", hit("memory"), again, "plain `pm.sample`")
+        yield Row("a hit in memory, radon", hit("memory"), again, "plain `pm.sample(cores=2)`")
         yield from predictions(model, cp.sample(model, cache=directory, **call), directory)
 
 
 def plain(model: pm.Model, call: dict[str, object]) -> object:
     with model:
-        return pm.sample(**{**call, "progressbar": False})
+        return pm.sample(**call, cores=2, progressbar=False)
 
 
 def predictions(model: pm.Model, idata: object, directory: str) -> Iterator[Row]:

@@ -139,15 +139,17 @@ def described(result: Any, began: float, before: float) -> dict[str, float]:
 
 
 def measure(asked: argparse.Namespace) -> Iterator[Row]:
+    kinds = ("", ", with convergence checks")[: 1 if asked.quick else 2]
+    sides = ["segments", *(f"{side}{more}" for more in kinds for side in ("cluster", "plain"))]
     with tempfile.TemporaryDirectory() as directory:
-        cases = {side: in_new_process(__file__, side, asked, directory=directory) for side in SIDES}
+        cases = {side: in_new_process(__file__, side, asked, directory=directory) for side in sides}
     segments = cases["segments"]
     yield Row(
         f"segments of {size_of(segments)} into arrays",
         segments["wall"],
         limit=segments["bytes"] / BYTES_PER_S_BAR,
     )
-    for more in ("", ", with convergence checks"):
+    for more in kinds:
         ours, plain = cases[f"cluster{more}"], cases[f"plain{more}"]
         what, against = f"a result of {size_of(ours)}{more}", "plain `pm.sample`"
         limit = ours["bytes"] / BYTES_PER_S_BAR

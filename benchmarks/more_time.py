@@ -17,7 +17,7 @@ from rows import Row, run_script, timed
 import cloudposterior as cp
 from cloudposterior.demo import radon_model
 
-SIZES = {"draws": (2000, 100), "tune": (1000, 50), "chains": (4, 2), "most": (20_000, 2000)}
+SIZES = {"draws": (2000, 100), "tune": (1000, 50), "chains": (4, 2), "most": (20_000, 200)}
 AIM = {"r_hat": 1.01, "ess": 400}
 
 

@@ -2,7 +2,7 @@
 
 Run in the environment of the tool, which need not be the one of this repository::
 
-    python peer_side.py TOOL {first,later} DIRECTORY DRAWS
+    python peer_side.py TOOL {first,later,later-with-arviz} DIRECTORY DRAWS
 
 Prints JSON: for each case how long it took in seconds, and whether it was answered with what had
 been kept.
@@ -11,6 +11,7 @@ been kept.
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import sys
 import time
@@ -24,6 +25,7 @@ import numpy as np
 import pymc as pm
 
 RADON = Path(__file__).parents[1] / "cloudposterior" / "data" / "radon.csv"
+RESTARTED = "kernel restarted"
 SCALE = 1.0
 Sample = Callable[..., Any]
 
@@ -143,10 +145,11 @@ TOOLS = {
 
 def answered(sample: Sample, asked: Asked, draws: int) -> dict[str, Any]:
     """Build and sample, and say how long that took and whether the answer is an old one."""
-    call = {"draws": draws, "tune": draws, "chains": 4, "random_seed": 1, "nuts_sampler": "pymc"}
+    call = {"draws": draws, "tune": draws, "chains": 4, "cores": 2, "random_seed": 1}
+    shown = {"progressbar": False, "compute_convergence_checks": False}
     now, began = datetime.now(UTC), time.perf_counter()
     try:
-        result = sample(asked, **call, progressbar=False, compute_convergence_checks=False)
+        result = sample(asked, nuts_sampler="pymc", **call, **shown)
     except Exception as error:  # noqa: BLE001  (what a tool cannot do is what is asked)
         return {"error": type(error).__name__}
     seconds = time.perf_counter() - began
@@ -156,8 +159,8 @@ def answered(sample: Sample, asked: Asked, draws: int) -> dict[str, Any]:
 
 def cases(phase: str) -> Iterator[tuple[str, Asked]]:
     again = Asked("radon", radon, radon_data())
-    if phase == "later":
-        yield "kernel restarted", again
+    if phase != "first":
+        yield {"later": RESTARTED, "later-with-arviz": f"{RESTARTED}, ArviZ imported"}[phase], again
         return
     model = radon(**radon_data())
     same = Asked("radon", lambda **_: model, radon_data())
@@ -174,6 +177,8 @@ def cases(phase: str) -> Iterator[tuple[str, Asked]]:
 
 def main() -> None:
     tool, phase, directory, draws = sys.argv[1:]
+    if phase == "later-with-arviz":
+        importlib.import_module("arviz")
     sample = TOOLS[tool](directory)
     found = {}
     for case, asked in cases(phase):

@@ -1,14 +1,14 @@
 """What others keep of `pymc.sample`: plain PyMC (nothing), joblib, and the namesake on PyPI.
 
-Each runs in processes of its own: one that samples and asks again in several ways, and a second
-one, as after a restart of the kernel. `joblib.Memory` is put around `pm.sample`, with the model as
-an argument; and around a function of the data alone that builds the model, where the functions and
-numbers of the model are globals, as in notebooks. The package ``cloudposterior`` 0.7 from PyPI has
-its cache asked, on this machine, with h5netcdf beside it, without which it keeps nothing. Times are
-those to build the model and to have its posterior.
+Each runs in processes of its own: one that samples and asks again in several ways, and others, as
+after a restart of the kernel, where what a tool imports by itself counts. `joblib.Memory` is put
+around `pm.sample`, with the model as an argument; and around a function of the data alone that
+builds the model, where the functions and numbers of the model are globals, as in notebooks. The
+package ``cloudposterior`` 0.7 from PyPI has its cache asked, on this machine, with h5netcdf beside
+it, without which it keeps nothing. Times are those to build the model and to have its posterior.
 
-``--peers yes`` makes a virtual environment for the latter, beside temporary files, and keeps it there
-for the next time; without it, its column stays empty.
+``--peers yes`` makes a virtual environment for the latter, beside temporary files, and keeps it
+there for the next time; without it, its column stays empty.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from rows import Fact, Found, Row, run_python, run_script
 NAMESAKE = "cloudposterior 0.7 of PyPI"
 OURS, PLAIN = "cloudposterior", "plain PyMC"
 SIZES = {"draws": (1000, 20), "peers": ("no", "no")}
+TIMED = {"first time", "same model again", "model built again"}
 SIDE = str(Path(__file__).with_name("peer_side.py"))
 
 Answers = dict[str, dict[str, Any]]
@@ -59,20 +60,20 @@ def tools(asked: argparse.Namespace) -> dict[str, tuple[str, str]]:
     return found
 
 
-def answers(tool: str, python: str, draws: int) -> Answers:
+def answers(asked: argparse.Namespace, tool: str, python: str) -> Answers:
     """Ask a tool in all cases."""
     found: Answers = {}
     with tempfile.TemporaryDirectory() as compiled, tempfile.TemporaryDirectory() as kept:
-        for phase in ("first", "later"):
-            words = [SIDE, tool, phase, kept, str(draws)]
-            found |= run_python(words, compiled, python=python)
+        for phase in ("first", "later", "later-with-arviz"):
+            words = [SIDE, tool, phase, kept, str(asked.draws)]
+            found |= run_python(words, None if asked.quick else compiled, python=python)
     return found
 
 
 def measure(asked: argparse.Namespace) -> Iterator[Found]:
-    found = {name: answers(*of, asked.draws) for name, of in tools(asked).items()}
+    found = {name: answers(asked, *of) for name, of in tools(asked).items()}
     ours = found.pop(OURS)
-    for case in ("first time", "same model again", "model built again", "kernel restarted"):
+    for case in [case for case in ours if case in TIMED or case.startswith("kernel")]:
         for name, theirs in found.items():
             if "seconds" in ours[case] and "seconds" in theirs[case]:
                 against = f"{name} ({'from its cache' if theirs[case]['kept'] else 'samples'})"

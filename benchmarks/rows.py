@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -179,6 +180,7 @@ def run_script(
     """
     asked = _parse(doc, sizes)
     warnings.simplefilter("ignore")
+    logging.getLogger("pymc").setLevel(logging.ERROR)
     if asked.side:
         print("\n" + json.dumps((sides or {})[asked.side](asked)))
         return
@@ -223,16 +225,16 @@ def in_new_process(
     asked : argparse.Namespace
         What the script was asked for.
     directory : str
-        For what PyTensor compiles.
+        For what PyTensor compiles; where it only has to be quick, that of this process.
     """
     words = [script, "--side", side]
     for name, value in asked.sizes.items():
         words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    return run_python(words, directory, "numba__fastmath=False")
+    return run_python(words, None if asked.quick else directory, "numba__fastmath=False")
 
 
 def run_python(
-    words: Iterable[str], directory: str, *flags: str, python: str = sys.executable
+    words: Iterable[str], directory: str | None, *flags: str, python: str = sys.executable
 ) -> dict[str, Any]:
     """Run a script that prints JSON in its last line.
 
@@ -240,14 +242,15 @@ def run_python(
     ----------
     words : iterable of str
         Its path and its arguments.
-    directory : str
-        For what PyTensor compiles.
+    directory : str or None
+        For what PyTensor compiles; None is that of this process.
     *flags : str
         More of PyTensor's flags.
     python : str, optional
         The interpreter; this one by default.
     """
-    more = [os.environ.get("PYTENSOR_FLAGS", ""), f"base_compiledir={directory}", *flags]
+    place = f"base_compiledir={directory}" if directory else ""
+    more = [os.environ.get("PYTENSOR_FLAGS", ""), place, *flags]
     told = subprocess.run(
         [python, "-W", "ignore", *words],
         env={**os.environ, "PYTENSOR_FLAGS": ",".join(filter(None, more))},

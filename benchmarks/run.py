@@ -38,14 +38,25 @@ def about_here() -> dict[str, Any]:
     }
 
 
-def run_one(name: str, more: list[str]) -> dict[str, Any]:
-    """Run a benchmark in a process of its own, with nothing compiled; give nothing if it fails."""
+def run_one(name: str, more: list[str], compiled: str | None) -> dict[str, Any]:
+    """Run a benchmark in a process of its own; give nothing if it fails.
+
+    Parameters
+    ----------
+    name : str
+        Of the benchmark.
+    more : list of str
+        Its options.
+    compiled : str or None
+        A directory for what PyTensor compiles; None is an empty one.
+    """
     about, began = about_here(), time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "found.json"
+        flags = f"base_compiledir={compiled or directory}"
         ended = subprocess.run(
             [sys.executable, "-W", "ignore", HERE / f"{name}.py", "--json", file, *more],
-            env={**os.environ, "PYTENSOR_FLAGS": f"base_compiledir={directory}/compiled"},
+            env={**os.environ, "PYTENSOR_FLAGS": flags},
             check=False,
         )
         if ended.returncode:
@@ -76,9 +87,8 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    asked = parse()
-    to = asked.to or (HERE.parent / "build" if asked.quick else HERE.parent)
+def run_all(asked: argparse.Namespace, to: Path, compiled: str | None) -> list[str]:
+    """Run what is asked for, and write what came of it after each; give the names of failures."""
     file = to / "benchmarks" / "results.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(file.read_text()) if file.exists() else {}
@@ -86,13 +96,23 @@ def main() -> None:
     for name in asked.only or report.TITLES:
         print(f"\n== {name}", flush=True)
         words = ["--quick"] * asked.quick + ["--peers", "yes"] * (asked.peers and name == "peers")
-        found = run_one(name, words)
+        found = run_one(name, words, compiled)
         if not found:
             failed.append(name)
             continue
         results[name] = found
         file.write_text(json.dumps(results, indent=1) + "\n")
         report.write(results, to / "docs")
+    return failed
+
+
+def main() -> None:
+    asked = parse()
+    with tempfile.TemporaryDirectory() as compiled:
+        if asked.quick:
+            failed = run_all(asked, asked.to or HERE.parent / "build", compiled)
+        else:
+            failed = run_all(asked, asked.to or HERE.parent, None)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
