@@ -108,7 +108,7 @@ def _(coords, county, floor, log_radon, pm):
         "draws": 500,
         "tune": 500,
         "chains": 4,
-        "cores": 2,
+        "cores": 1,
         "random_seed": 1,
         "nuts_sampler": "pymc",  # PyMC's own NUTS, whatever else is installed
         "progressbar": False,
@@ -211,17 +211,18 @@ def _(mo):
 
 
 @app.cell
-def _(Path, after):
-    def tree(directory, indent="    "):
+def _(Path, after, mo):
+    def tree(directory, indent=""):
+        lines = [f"{indent}{directory.name}/"]
         for path in sorted(directory.iterdir()):
-            size = "/" if path.is_dir() else f"  ({path.stat().st_size / 1e6:.1f} MB)"
-            print(f"{indent}{path.name}{size}")
             if path.is_dir():
-                tree(path, indent + "    ")
+                lines += tree(path, indent + "    ")
+            else:
+                lines.append(f"{indent}    {path.name}  ({path.stat().st_size / 1e6:.1f} MB)")
+        return lines
 
     assert after.path is not None
-    print(".cloudposterior/")
-    tree(Path(".cloudposterior"))
+    mo.plain_text("\n".join(tree(Path(".cloudposterior"))))
     return (tree,)
 
 
@@ -257,12 +258,11 @@ def _(coords, county, floor, log_radon, pm):
 
 
 @app.cell
-def _(Path, cp, pm, radon_slopes, settings, tree):
+def _(Path, cp, mo, pm, radon_slopes, settings, tree):
     with cp.cloud(radon_slopes, cache="disk"):
         slopes = pm.sample(**settings)
 
-    print(".cloudposterior/")
-    tree(Path(".cloudposterior"))
+    mo.plain_text("\n".join(tree(Path(".cloudposterior"))))
     return (slopes,)
 
 
@@ -276,13 +276,14 @@ def _(mo):
 
 
 @app.cell
-def _(cp, pm, radon_intercepts, radon_slopes, settings, slopes):
+def _(cp, mo, pm, radon_intercepts, radon_slopes, settings, slopes):
     assert slopes is not None
     with cp.cloud(radon_intercepts, cache="disk"):
         pm.sample(**settings)
 
-    print(cp.explain(radon_slopes, cache="disk", **settings))
-    print(cp.explain(radon_slopes, cache="disk", **{**settings, "target_accept": 0.95}))
+    same = cp.explain(radon_slopes, cache="disk", **settings)
+    other = cp.explain(radon_slopes, cache="disk", **{**settings, "target_accept": 0.95})
+    mo.plain_text(f"{same}\n{other}")
     return
 
 
@@ -298,9 +299,9 @@ def _(mo):
 
 
 @app.cell
-def _(az, slopes):
+def _(az, mo, slopes):
     names = [f"radon_slopes::{name}" for name in ("mu_a", "sigma_a", "mu_b", "sigma_b", "sigma")]
-    az.summary(slopes, var_names=names)
+    mo.Html(az.summary(slopes, var_names=names).to_html())
     return
 
 
