@@ -187,8 +187,8 @@ def main() -> None:
         found[case] = answered(sample, asked, int(draws))
         if found[case].get("kept") and phase == "first":  # once more, for the time
             found[case]["seconds"] = answered(sample, asked, int(draws))["seconds"]
-        if phase != "first":
-            found[case]["seconds"] = found[case].get("seconds", 0.0) + imported_s
+        if phase != "first" and "seconds" in found[case]:
+            found[case]["seconds"] += imported_s
     print("\n" + json.dumps(found))
 
 
