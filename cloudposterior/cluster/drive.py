@@ -33,6 +33,7 @@ from cloudposterior.cluster.line import (
     words,
 )
 from cloudposterior.cluster.losses import Losses
+from cloudposterior.cluster.sealed import submit
 from cloudposterior.cluster.sending import send_bytes
 from cloudposterior.cluster.stopping import stop
 from cloudposterior.config import cluster_setting
@@ -116,7 +117,8 @@ class Drive:
         self._segment_s = float(parse_timedelta(cluster_setting("segment")))
         self._model = send_bytes(client, model, f"{name}-model-{run.model}")
         self._arguments = send_bytes(client, run.arguments, f"{name}-arguments-{run.key}")
-        self._run = client.submit(
+        self._run = submit(
+            client,
             tasks.with_arguments,
             replace(run, arguments=b""),
             self._arguments,
@@ -205,7 +207,8 @@ class Drive:
             self._fill_up(line)
 
     def _start(self, line: Line, worker: str | None) -> None:
-        line.begun = line.last = self._client.submit(
+        line.begun = line.last = submit(
+            self._client,
             tasks.start,
             self._sampler,
             self._model,
@@ -241,7 +244,8 @@ class Drive:
     def _advance(self, line: Line) -> Future:
         key = f"{line.prefix}{line.segments}{line.origin}-{self._run_key}"
         seconds = self._segment_s if line.segments else self._first_s
-        future = self._client.submit(
+        future = submit(
+            self._client,
             tasks.advance,
             self._sampler,
             self._model,

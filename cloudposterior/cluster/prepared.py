@@ -14,6 +14,7 @@ from cloudposterior.cache import Cache
 from cloudposterior.cluster import tasks
 from cloudposterior.cluster.earlier import find_earlier
 from cloudposterior.cluster.partial import Parts, parts_of
+from cloudposterior.cluster.sealed import submit
 from cloudposterior.cluster.versions import PACKAGES, versions_here
 from cloudposterior.cluster.workers import check_workers
 from cloudposterior.operations.request import Request
@@ -133,7 +134,7 @@ def prepare(
     elif seed is None:
         own = int(np.random.SeedSequence().generate_state(1)[0])
         # of several tasks of one key Dask keeps the first, and makes that again if it is lost
-        chosen = client.submit(tasks.same, own, key=f"{name}-seed-{sent}", pure=False)
+        chosen = submit(client, tasks.same, own, key=f"{name}-seed-{sent}", pure=False)
         packed = recorded = chosen.result()
     check_workers(client, sampler_packages(resolved.sampler))
     run = _run(call, resolved, packed, tokenize(sent, recorded))

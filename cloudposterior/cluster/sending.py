@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cloudposterior.cluster import tasks
+from cloudposterior.cluster.sealed import submit
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -28,7 +29,7 @@ def send_bytes(client: Client, data: bytes, key: str) -> Future:
         The key of the task whose result they are.
     """
     parts = [
-        client.submit(tasks.same, data[i : i + _PART_BYTES], key=f"{key}-{i}", pure=False)
+        submit(client, tasks.same, data[i : i + _PART_BYTES], key=f"{key}-{i}", pure=False)
         for i in range(0, len(data), _PART_BYTES)
     ]
-    return client.submit(tasks.join_parts, *parts, key=key, pure=False)
+    return submit(client, tasks.join_parts, *parts, key=key, pure=False)

@@ -19,6 +19,7 @@ from xarray import DataTree
 from cloudposterior.cache import Cache, Record
 from cloudposterior.cluster import keeping
 from cloudposterior.cluster.reach import reaches_workers
+from cloudposterior.cluster.sealed import submit
 from cloudposterior.cluster.sending import send_bytes
 from cloudposterior.errors import ClusterError
 from cloudposterior.progress.table import Row, RunTable, Table
@@ -452,7 +453,8 @@ def send_run(
     keeping.let_go(client, run, keeping.RUN)
     unique = f"{run}-{uuid.uuid4().hex}"
     # before the chains of others: it does little, and they wait for it
-    future = client.submit(
+    future = submit(
+        client,
         drive,
         send_bytes(client, packed, f"{unique}-call"),
         key=f"{unique}-driver",

@@ -19,6 +19,7 @@ from cloudposterior.cluster import tasks
 from cloudposterior.cluster.gathering import Gathering, next_batch
 from cloudposterior.cluster.interrupts import keep_interrupts
 from cloudposterior.cluster.line import lost
+from cloudposterior.cluster.sealed import submit
 from cloudposterior.cluster.sending import send_bytes
 from cloudposterior.cluster.versions import PACKAGES, versions_here
 from cloudposterior.cluster.workers import Absence, check_workers, wait_for_workers
@@ -176,8 +177,13 @@ class WorkOnCluster:
 
     def _submit(self, function: Any, *args: Any, key: str) -> Future:
         name = self.call.function.attribute
-        future = self.client.submit(
-            function, self.call.name, *args, key=f"{name}-{key}-{args[1].key}", pure=False
+        future = submit(
+            self.client,
+            function,
+            self.call.name,
+            *args,
+            key=f"{name}-{key}-{args[1].key}",
+            pure=False,
         )
         self._held.append(future)
         return future

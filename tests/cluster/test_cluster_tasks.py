@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pymc as pm
 import pytest
 from distributed import Client
 from threadpoolctl import threadpool_info
 
+import cloudposterior as cp
 from cloudposterior.cluster import stopping, tasks
 from cloudposterior.cluster.drive import Drive
 from cloudposterior.errors import ChainError
 from cloudposterior.samplers.protocol import Segment, State
+from tests.cluster import models
+from tests.cluster.conftest import PATIENCE_S, started
+from tests.cluster.sameness import SHORT
 from tests.cluster.stubs import Counting, Panic, run_of
 
 pytestmark = pytest.mark.once
@@ -77,3 +84,21 @@ def test_seed_is_that_of_whoever_asked_first(two_workers: Client) -> None:
         assert first.result() == 1
         second = other.submit(tasks.same, 2, key="seed-of-a-test", pure=False)
         assert first.result() == second.result() == 1
+
+
+def test_scheduler_takes_no_task_apart(tmp_path: Path) -> None:
+    # in it, so that it travels without this file and what that imports
+    def brought_in() -> list[str]:
+        return [name for name in ("pymc", "pytensor", "arviz", "xarray") if name in sys.modules]
+
+    with started(tmp_path) as commands:
+        address = commands.scheduler()
+        commands.worker(address)
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=PATIENCE_S)
+            with cp.cloud(models.normal(), cluster=client, cache=False, progress=False) as model:
+                idata = pm.sample(**SHORT)
+                pm.compute_log_likelihood(idata, progressbar=False)
+                cp.submit(model, cluster=client, cache=False, **SHORT).result()
+            assert client.run_on_scheduler(brought_in) == []
+            assert "pymc" in next(iter(client.run(brought_in).values()))
