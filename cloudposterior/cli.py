@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import re
 import sys
@@ -20,9 +21,7 @@ from cloudposterior import config
 from cloudposterior.cache import DiskCache, Entry, Record, RemoteCache, read_entry
 from cloudposterior.cache.choice import open_files
 from cloudposterior.cache.urls import is_url, shown
-from cloudposterior.demo import run_demo
 from cloudposterior.errors import CloudPosteriorError
-from cloudposterior.identity.difference import difference
 
 __all__ = ["main"]
 
@@ -101,7 +100,8 @@ def _shown(place: str) -> str:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    run_demo()
+    # it brings PyMC, which nothing else here needs
+    importlib.import_module("cloudposterior.demo").run_demo()
 
 
 def _cache(options: argparse.Namespace) -> DiskCache | RemoteCache:
@@ -224,6 +224,8 @@ def _say_removed(entries: list[Entry], dry_run: bool) -> None:
 
 
 def _diff(options: argparse.Namespace) -> None:
+    # it brings PyTensor
+    difference = importlib.import_module("cloudposterior.identity.difference").difference
     old, new = (_record(options, name) for name in (options.a, options.b))
     try:
         lines = difference(old.manifest, new.manifest)

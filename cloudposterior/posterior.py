@@ -7,15 +7,24 @@ its own class, ``InferenceData``, which is met here and nowhere else.
 from __future__ import annotations
 
 import warnings
+from importlib.metadata import version
 from typing import Any
 
-import arviz
 from xarray import Dataset, DataTree
 
 __all__ = ["add_group", "extend", "from_tree", "group", "is_posterior", "to_tree"]
 
-# ArviZ 1 still answers to the name, with a warning
-_InferenceData: type | None = vars(arviz).get("InferenceData")
+
+def _class_of_arviz() -> type | None:
+    """Give ArviZ's own class; none of ArviZ 1, which takes a second to import."""
+    if not version("arviz").startswith("0."):
+        return None
+    from arviz import InferenceData
+
+    return InferenceData  # type: ignore[no-any-return]
+
+
+_InferenceData = _class_of_arviz()
 
 
 def is_posterior(result: object) -> bool:
@@ -120,6 +129,8 @@ def extend(result: Any, tree: DataTree, *, strict: bool = False) -> None:
             )
         result.update({name: DataTree(child.to_dataset()) for name, child in tree.children.items()})
     elif strict:
-        arviz.concat([result, from_tree(tree)], dim=None, inplace=True)
+        from arviz import concat
+
+        concat([result, from_tree(tree)], dim=None, inplace=True)
     else:
         result.extend(from_tree(tree))

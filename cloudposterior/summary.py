@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import arviz as az
 import numpy as np
 import xarray as xr
 
@@ -153,6 +152,8 @@ def _of_elements(values: np.ndarray) -> np.ndarray:
     found = np.full((3, int(sound.sum())), np.nan)
     if not sound.any():
         return found
+    import arviz as az
+
     data = xr.Dataset({"x": (("chain", "draw", "element"), values[:, :, sound])})
     with np.errstate(all="ignore"):
         if len(values) > 1:

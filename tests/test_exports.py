@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pymc as pm
 import pytest
 
 import cloudposterior as cp
@@ -85,11 +86,37 @@ def test_import_brings_in_no_cluster_and_no_dashboard() -> None:
     assert finished.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["plugin", "stopping"])
+@pytest.mark.parametrize("module", ["plugin", "stopping", "sealed"])
 def test_import_of_what_a_scheduler_and_an_idle_worker_need_brings_in_no_pymc(module: str) -> None:
     program = (
         f"import sys, cloudposterior.cluster.{module}\n"
         "heavy = {'pymc', 'pytensor', 'numba', 'arviz', 'xarray', 'h5py'}\n"
+        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert finished.stdout.strip() == "[]"
+
+
+def test_command_line_brings_in_no_pymc() -> None:
+    program = (
+        "import sys, cloudposterior.cli\n"
+        "heavy = {'pymc', 'pytensor', 'numba', 'arviz', 'distributed'}\n"
+        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert finished.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(pm.__version__.startswith("5"), reason="PyMC 5 needs ArviZ itself")
+def test_block_brings_in_no_arviz() -> None:
+    program = (
+        "import sys, pymc, cloudposterior as cp\n"
+        "cp.cloud\n"
+        "heavy = {'arviz', 'distributed', 'bokeh'}\n"
         "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
     )
     finished = subprocess.run(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-import arviz as az
 import numpy as np
 import xarray as xr
 
@@ -86,6 +85,8 @@ class Target:
 
         One that does not move has no R-hat, and misses it.
         """
+        import arviz as az
+
         data = xr.Dataset({"x": (("chain", "draw", "element"), values)})
         with np.errstate(all="ignore"):
             if self.r_hat is not None and not (az.rhat(data)["x"] <= self.r_hat).all():

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import arviz as az
 import numpy as np
 import xarray as xr
 
@@ -172,6 +171,8 @@ def _statistics(values: np.ndarray) -> np.ndarray:
     found[1, sound] = values[:, :, sound].std((0, 1))
     sound &= found[1] > 0
     if sound.any():
+        import arviz as az
+
         dataset = xr.Dataset({"x": (("chain", "draw", "element"), values[:, :, sound])})
         with np.errstate(all="ignore"):
             found[2:, sound] = [
