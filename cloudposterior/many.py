@@ -93,8 +93,8 @@ def map(  # noqa: A001  (what it does to models, and what Dask's users call that
     -------
     list or dict
         The results in the order of the models, each as `sample` returns it; a dict by name where
-        `models` is a mapping.
-        `arviz.compare` takes that as it is.
+        `models` is a mapping. `arviz.compare` takes that as it is where there are log-likelihoods
+        (`pymc.compute_log_likelihood`).
 
     Raises
     ------
