@@ -132,7 +132,7 @@ def _print_entries(entries: Iterable[Entry]) -> None:
         )
     width = None if sys.stdout.isatty() else 200
     Console(width=width, markup=False, emoji=False, highlight=False).print(table)
-    print(f"{table.row_count} entries, {format_bytes(total)}")
+    print(f"{_counted(table.row_count)}, {format_bytes(total)}")
 
 
 def _printable(text: str) -> str:
@@ -180,7 +180,7 @@ def _verify(options: argparse.Namespace) -> int:
     broken = cache.verify()
     for path, reason in broken:
         print(_printable(f"{path}: {reason}"))
-    print(f"{len(cache.entries())} entries, {len(broken)} broken files")
+    print(f"{_counted(len(cache.entries()))}, {len(broken)} broken files")
     return 1 if broken else 0
 
 
@@ -220,7 +220,11 @@ def _clear(options: argparse.Namespace) -> None:
 def _say_removed(entries: list[Entry], dry_run: bool) -> None:
     for entry in entries:
         print(_printable(str(entry.path)))
-    print(f"{len(entries)} entries {'would be removed' if dry_run else 'removed'}")
+    print(f"{_counted(len(entries))} {'would be removed' if dry_run else 'removed'}")
+
+
+def _counted(entries: int) -> str:
+    return f"{entries} {'entry' if entries == 1 else 'entries'}"
 
 
 def _diff(options: argparse.Namespace) -> None:

@@ -100,7 +100,7 @@ def test_verify_names_the_broken_file(entries, capsys):
 
 def test_prune_dry_run_removes_nothing(entries, capsys):
     assert main(["cache", "prune", "--older-than", "365d", "--dry-run"]) == 0
-    assert "1 entries would be removed" in capsys.readouterr().out
+    assert "1 entry would be removed" in capsys.readouterr().out
     assert all(entry.path.exists() for entry in entries)
 
 

@@ -150,6 +150,8 @@ class Drawing:
             return
         if aim.reached and aim.has_all:
             self.reached = aim.cut()
+            if not self._call.quiet:
+                _log.info("until=%s", self.reached)
         elif not self._call.quiet:
             _log.warning("until=%s was not reached within draws=%s", aim.target, aim.most)
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cloudposterior.errors import DisplayWarning, tell
+from cloudposterior.progress.terminal import print_line
 
 __all__ = ["FitsBar"]
 
@@ -56,6 +57,14 @@ class FitsBar:
         """Leave it as it stands."""
         self.show(running=0)
         self._try(self._progress.stop)
+        if self._progress.console.is_jupyter and not self._progress.disable:
+            # a notebook that is saved keeps nothing of what was drawn in place
+            print_line(self._outcome())
+
+    def _outcome(self) -> str:
+        (task,) = self._progress.tasks
+        total = "" if task.total is None else f" of {task.total:.0f}"
+        return f"fits: {task.completed:.0f}{total} done, {self._failures} of them failed"
 
     def show(self, *, running: int) -> None:
         """Say how many fits are under way."""

@@ -226,6 +226,16 @@ def test_bar_says_how_many_are_done_running_and_failed() -> None:
     assert "2/3 0 running, 1 failed" in out.getvalue()
 
 
+def test_bar_of_a_notebook_leaves_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    with FitsBar(3, console=console) as bar:
+        bar.done()
+        bar.failed()
+        # of which nothing is kept that is drawn in place
+        console.is_jupyter = True
+    assert capsys.readouterr().out.endswith("\nfits: 2 of 3 done, 1 of them failed\n")
+
+
 def test_bar_that_breaks_ends_nothing() -> None:
     class Broken(io.StringIO):
         def write(self, _: str) -> int:

@@ -62,9 +62,13 @@ def cut(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.parametrize("cut", ["30ms", "5s"], indirect=True)
 def test_run_ends_when_the_target_is_reached_and_is_the_first_part_of_the_long_one(
-    two_workers: Client, cut: None, drawn_plainly: dict[str, Any]
+    two_workers: Client,
+    cut: None,
+    drawn_plainly: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    result = sample(two_workers, until=True)
+    with caplog.at_level("INFO", logger="pymc"):
+        result = sample(two_workers, until=True)
     draws = posterior(result)
     assert draws.sizes["chain"] == 3
     assert draws.sizes["draw"] < RUN["draws"]
@@ -77,7 +81,9 @@ def test_run_ends_when_the_target_is_reached_and_is_the_first_part_of_the_long_o
     whole = drawn_plainly.setdefault("whole", plain(models.normal(), **{**RUN, "draws": length}))
     for name, values in draws.data_vars.items():
         assert np.array_equal(values, posterior(whole)[name]), name
-    assert "reached after" in result.attrs["cloudposterior_until"]
+    told = result.attrs["cloudposterior_until"]
+    assert f"reached after {length} draws" in told
+    assert f"until={told}" in caplog.text
     stats = to_tree(result)["sample_stats"]
     assert stats.sizes["draw"] == length
 
