@@ -12,7 +12,14 @@ import dask.config
 import yaml
 from dask.utils import parse_bytes
 
-__all__ = ["DEFAULTS", "cluster_setting", "settings_here", "settings_of_client", "stays_on_disk"]
+__all__ = [
+    "DEFAULTS",
+    "cluster_setting",
+    "has_no_room",
+    "settings_here",
+    "settings_of_client",
+    "stays_on_disk",
+]
 
 with (Path(__file__).parent / "cloudposterior.yaml").open() as _file:
     DEFAULTS = yaml.safe_load(_file)
@@ -37,13 +44,30 @@ def stays_on_disk(size_bytes: int) -> bool:
     """
     limit = dask.config.get("cloudposterior.lazy-above")
     if limit is not None:
-        return size_bytes > int(parse_bytes(limit))
+        try:
+            return size_bytes > int(parse_bytes(limit))
+        except (TypeError, ValueError, AttributeError):
+            raise ValueError(
+                f"the setting cloudposterior.lazy-above is {limit!r}: it is a size such as '4 GB', "
+                "or null for half of the memory"
+            ) from None
+    return has_no_room(2 * size_bytes)
+
+
+def has_no_room(size_bytes: int) -> bool:
+    """Say whether so many bytes are more than the memory that the process may have.
+
+    Parameters
+    ----------
+    size_bytes : int
+        A size.
+    """
     if size_bytes <= _ALWAYS_SMALL:
         return False
     # which takes the limits of containers into account; it takes a while to import
     from distributed.system import MEMORY_LIMIT
 
-    return bool(size_bytes > MEMORY_LIMIT / 2)
+    return bool(size_bytes > MEMORY_LIMIT)
 
 
 def cluster_setting(name: str) -> Any:

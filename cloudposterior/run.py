@@ -281,7 +281,9 @@ def answer(call: Call, cache: Cache, place: Place, request: Request) -> Answered
     found = _look_up(cache, request)
     if found is not None:
         # it goes to another process, which may not see the cache
-        return Answered(call.given(found[0].load()), found[1].record, is_kept=True)
+        return Answered(
+            call.given(found[0].load(scheduler="threads")), found[1].record, is_kept=True
+        )
     return _run_and_keep(call, place, cache, request, fresh=False)
 
 
@@ -290,8 +292,14 @@ def _as_kept(answered: Answered, cache: Cache, request: Request) -> Any:
     is_on_disk = answered.is_kept and hasattr(cache, "scratch")
     if is_on_disk and stays_on_disk(to_tree(answered.result).nbytes):
         found = _look_up(cache, request)
-        return answered.result if found is None else found[0]
+        # another process may have put one of its own there meanwhile
+        if found is not None and _is_of(found[1].record, answered.record):
+            return found[0]
     return answered.result
+
+
+def _is_of(there: Record, ours: Record | None) -> bool:
+    return ours is not None and (there.created, there.elapsed_s) == (ours.created, ours.elapsed_s)
 
 
 def _run_uncached(call: Call, place: Place, reason: str) -> Any:

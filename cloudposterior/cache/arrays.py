@@ -68,7 +68,7 @@ def encode_array(array: Array) -> Stored:
     if dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize in (4, 8)):
         return Stored(array, {"kind": "plain", **codec})
     if dtype.kind == "b":
-        return Stored(array.astype(np.int8), {"kind": "bool", **codec}, {"dtype": "bool"})
+        return Stored(array.view(np.int8), {"kind": "bool", **codec}, {"dtype": "bool"})
     if dtype.kind == "f" and dtype.itemsize == 2:
         # netCDF has no half floats; every one of them is a single float as well
         return Stored(array.astype(np.float32), {"kind": "cast", **codec})

@@ -49,6 +49,8 @@ class FileCache:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        # a setting that is none is told of before hours of sampling
+        stays_on_disk(0)
 
     def get(self, token: str, *, model: str, label: str) -> tuple[xr.DataTree, Entry] | None:
         """Return the result under `token`, which is the caller's own, and its entry.
@@ -348,7 +350,9 @@ def _read_file(file: BinaryIO, token: str, path: Path | str) -> tuple[xr.DataTre
     if entry.record.token != token:
         return None
     size = upkeep.check_file(file, seal)
-    kept = KeptFile(file, path, seal.digest) if stays_on_disk(size) else None
+    # Windows has no reading at a place, and would keep an open file from being replaced
+    is_left = stays_on_disk(size) and hasattr(os, "pread")
+    kept = KeptFile(path, seal.digest, file) if is_left else None
     with upkeep.understood("layout"), open_datasets(file, seal.data_bytes, kept) as datasets:
         return rebuild_tree(seal.description["layout"], datasets.read), entry
 

@@ -30,6 +30,7 @@ import numpy as np
 
 from cloudposterior.cache.arrays import Array, Form
 from cloudposterior.cache.lazy import ArrayInFile, KeptFile, dask_array
+from cloudposterior.config import has_no_room
 
 __all__ = ["CHUNK_BYTES", "Datasets", "check_ratio", "open_datasets"]
 
@@ -161,6 +162,9 @@ class Datasets:
             if self._in_memory > there > 0:
                 text = f"it holds {self._in_memory} bytes, and this machine has a memory of {there}"
                 raise OSError(errno.ENOMEM, text)
+        if has_no_room(self._in_memory):
+            text = f"it holds {self._in_memory} bytes, and this process may not have so many"
+            raise OSError(errno.ENOMEM, text)
 
     def _group(self, path: str) -> Any:
         if path not in self._groups:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -186,7 +186,7 @@ def _loaded(variable: xr.Variable) -> Any:
         return np.asarray(variable.values) if is_numpy else variable.to_index().array
     data = variable.data
     if hasattr(data, "__dask_graph__"):
-        data = data.compute()
+        data = data.compute(scheduler="threads")
     if type(data) is np.ndarray or isinstance(data, ExtensionArray):
         return data
     if isinstance(data, np.generic):  # dask computes an array without dimensions to a scalar
@@ -303,6 +303,9 @@ def _rebuild_values(coded: Json, group: str, read: Read) -> Any:
     if codec["kind"] == "pandas":
         return indexes.decode_pandas(codec["values"])
     form = stored_form(codec, coded["shape"])
+    if coded["coord"]:
+        # an index is made of it at once
+        form = replace(form, is_number_by_number=False)
     # nothing lies in a dataset without elements
     data = np.empty(0) if 0 in coded["shape"] else read(group, coded["stored"], form)
     return decode_array(data, codec, tuple(coded["shape"]))

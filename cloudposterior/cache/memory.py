@@ -126,7 +126,8 @@ def _own_copy(tree: xr.DataTree) -> xr.DataTree:
     if tree.parent is not None:
         tree = tree.copy()  # a root of its own, with the coordinates that it inherits
     groups = {
-        node.path: node.to_dataset(inherit=False).copy(deep=True).load() for node in tree.subtree
+        node.path: node.to_dataset(inherit=False).copy(deep=True).load(scheduler="threads")
+        for node in tree.subtree
     }
     copy = xr.DataTree.from_dict(groups)
     copy.name = tree.name

@@ -123,7 +123,7 @@ def _read(cache: Cache, entry: Entry) -> Earlier | None:
     kept = cache.get(record.token, model=record.model, label=record.label)
     if kept is None:
         return None
-    tree: DataTree = kept[0]
+    tree: DataTree = kept[0].load(scheduler="threads")
     written = tree.children.get(STATES)
     if written is None:
         return None

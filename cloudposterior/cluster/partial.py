@@ -143,7 +143,9 @@ class Parts:
     def _get(self, chain: int, number: int) -> tuple[DataTree, Entry] | None:
         if self._cache is not None:
             with _told("reading the draws of an earlier run"):
-                return self._cache.get(self._token(chain, number), **self._names(chain, number))
+                names = self._names(chain, number)
+                found = self._cache.get(self._token(chain, number), **names)
+                return found and (found[0].load(scheduler="threads"), found[1])
         return None
 
     def add_to(self, join: _Join, found: dict[int, list[DataTree]]) -> None:

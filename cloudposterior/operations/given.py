@@ -61,9 +61,15 @@ def content(dataset: Dataset | None) -> Any:
     if dataset is None:
         return None
     return {
-        kind: {str(name): (v.dims, v.to_numpy()) for name, v in sorted(of.items(), key=_by_name)}
+        kind: {str(name): (v.dims, _values(v)) for name, v in sorted(of.items(), key=_by_name)}
         for kind, of in (("values", dataset.data_vars), ("coords", dataset.coords))
     }
+
+
+def _values(variable: Any) -> np.ndarray:
+    # what is on disk is read here, whoever else computes for Dask
+    values: np.ndarray = variable.compute(scheduler="threads").to_numpy()
+    return values
 
 
 def _by_name(item: tuple[Any, Any]) -> str:
@@ -141,7 +147,7 @@ class Blocks:
         if self.dataset is None:
             return {}
         # read here, if it is on disk
-        return {"posterior": self.dataset.isel(block.where).compute()}
+        return {"posterior": self.dataset.isel(block.where).compute(scheduler="threads")}
 
 
 def blocks_of(dataset: Dataset, dims: Sequence[str], **data: Dataset | None) -> Blocks | None:

@@ -34,18 +34,22 @@ class Joined:
         self._coords = coords
         self._scratch = scratch
         self._groups: dict[str, Dataset] = {}
+        self._is_large = False
 
     def add(self, part: Any, block: Block) -> None:
         """Take in the result of a block, whose dimensions may come in any order."""
-        for name, child in part.children.items():
-            dataset = child.to_dataset()
+        datasets = {name: child.to_dataset() for name, child in part.children.items()}
+        if not self._groups:
+            self._is_large = stays_on_disk(sum(map(self._size, datasets.values())))
+        for name, dataset in datasets.items():
             if name not in self._groups:
                 self._groups[name] = self._room_for(dataset)
             whole = self._groups[name]
             for variable, values in dataset.variables.items():
-                where = tuple(block.where.get(str(dim), slice(None)) for dim in values.dims)
                 if variable not in self._coords and self._is_cut(values):
-                    whole.variables[variable].values[where] = values.to_numpy()
+                    there = whole.variables[variable]
+                    where = tuple(block.where.get(str(dim), slice(None)) for dim in there.dims)
+                    there.values[where] = values.transpose(*there.dims).to_numpy()
 
     def _is_cut(self, values: Variable) -> bool:
         return any(dim in self._coords for dim in values.dims)
@@ -53,11 +57,7 @@ class Joined:
     def _room_for(self, part: Dataset) -> Dataset:
         """Make arrays of the length of all blocks; what all blocks share is there at once."""
         room: dict[str, Variable] = {}
-        size = sum(
-            math.prod(self._shape(values)) * values.dtype.itemsize
-            for values in part.variables.values()
-        )
-        empty = self._on_disk if self._scratch and stays_on_disk(size) else np.empty
+        empty = self._on_disk if self._scratch and self._is_large else np.empty
         for name, values in part.variables.items():
             if name in self._coords:
                 room[str(name)] = Variable(values.dims, self._coords[str(name)], values.attrs)
@@ -68,6 +68,11 @@ class Joined:
                 room[str(name)] = values
         coords = {name: room.pop(name) for name in map(str, part.coords)}
         return Dataset(room, coords, part.attrs)
+
+    def _size(self, part: Dataset) -> int:
+        """Give the bytes of the whole that something is a part of."""
+        variables = part.variables.values()
+        return sum(math.prod(self._shape(of)) * of.dtype.itemsize for of in variables)
 
     def _shape(self, part: Variable) -> tuple[int, ...]:
         """Give the shape of the whole that something is a part of."""

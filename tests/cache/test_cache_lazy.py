@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -12,12 +13,15 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from distributed import Client, LocalCluster
 
-from cloudposterior.cache import DiskCache, RemoteCache
+from cloudposterior.cache import DiskCache, MemoryCache, RemoteCache
 from cloudposterior.cache.lazy import ArrayInFile, KeptFile
 from cloudposterior.cache.upkeep import read_entry
 from cloudposterior.config import stays_on_disk
 from cloudposterior.errors import CacheFileError, CacheWarning
+from cloudposterior.identity.walk import Walk
+from cloudposterior.operations.given import content
 
 KINDS = {
     "float": np.float64,
@@ -105,7 +109,7 @@ def test_parts_of_an_array_are_those_of_numpy(tmp_path: Any) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"head" + array.tobytes())
     with path.open("rb") as file:
-        there = ArrayInFile(KeptFile(file, path, b""), 4, array.shape, array.dtype)
+        there = ArrayInFile(KeptFile(path, b"", file), 4, array.shape, array.dtype)
     steps = [slice(None), slice(1, 2), slice(6, None, -2), slice(2, 2), slice(-3, -1), 1, -1]
     for first in steps:
         assert np.array_equal(there[first], array[first])
@@ -148,8 +152,78 @@ def test_object_of_a_store_is_read_by_who_fetched_it(make_record: Any, left_on_d
     cache, record = RemoteCache("memory://fetched"), make_record()
     cache.put(large_tree(), record)
     pickled = pickle.dumps(get(cache, record)["float"])
+    there = pickle.loads(pickled)
     with pytest.raises(CacheFileError, match="scheduler='threads'"):
-        pickle.loads(pickled)
+        there.load(scheduler="threads")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes that fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_processes_that_were_forked_read_what_they_ask_for(tmp_path: Any) -> None:
+    array = np.arange(300_000.0).reshape(-1, 30)
+    path = tmp_path / "file"
+    path.write_bytes(array.tobytes())
+    with path.open("rb") as file:
+        there = ArrayInFile(KeptFile(path, b"", file), 0, array.shape, array.dtype)
+
+    def reads_right(seed: int) -> bool:
+        rows = np.random.default_rng(seed).integers(0, len(array), 10_000)
+        return all(np.array_equal(there[int(row)], array[row]) for row in rows)
+
+    child = os.fork()
+    if not child:
+        os._exit(0 if reads_right(1) else 1)
+    here = reads_right(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert here
+
+
+@pytest.mark.parametrize("url", [None, "memory://beside-a-client"])
+def test_results_on_disk_are_read_here_whoever_else_computes_for_dask(
+    url: str | None,
+    tmp_path: Any,
+    make_record: Any,
+    left_on_disk: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cache: Any = DiskCache("relative") if url is None else RemoteCache(url)
+    tree, record = large_tree(), make_record()
+    dataset = tree["log_likelihood"].to_dataset()
+    # an index that is large itself
+    tree["other"] = xr.Dataset({"y": ("point", np.arange(2e5))}, {"point": np.arange(200_000)})
+    cache.put(tree, record)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(os.chdir, str(elsewhere))
+        found = cache.get(record.token, model=record.model, label=record.label)
+        assert found is not None
+        values = found[0]["log_likelihood"].to_dataset()
+        assert found[0]["other"].indexes["point"][-1] == 199_999
+        assert Walk().value(content(values)) == Walk().value(content(dataset))
+        MemoryCache().put(found[0], record)
+        DiskCache(tmp_path / "copy").put(found[0], record)
+        total = client.compute(values["float"].sum())
+        if url is None:
+            assert float(total.result()) == float(dataset["float"].sum())
+        else:
+            # an error of the task, and of nothing else
+            with pytest.raises(CacheFileError, match="read there only"):
+                total.result()
+        assert client.submit(sum, [1, 2]).result() == 3
+    assert len(cache.entries()) == 1
+
+
+def test_setting_that_is_none_is_refused_at_once(tmp_path: Any) -> None:
+    with (
+        dask.config.set({"cloudposterior.lazy-above": "lots"}),
+        pytest.raises(ValueError, match="lazy-above is 'lots'"),
+    ):
+        DiskCache(tmp_path)
 
 
 def test_file_that_gets_shorter_is_an_error_and_no_crash(

@@ -150,5 +150,5 @@ def test_what_cannot_be_simulated_is_said(model: Any, given: dict[str, Any], mat
 
 def test_lack_of_arviz_stats_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "arviz_stats.ecdf_utils", None)
-    with pytest.raises(ImportError, match=r"arviz-stats .*cloudposterior\[validation\]"):
+    with pytest.raises(ImportError, match="pip install 'arviz-stats"):
         made_up().plot()
