@@ -61,12 +61,17 @@ def conda_of(file: Path) -> dict[str, Any]:
 
 
 def ours() -> dict[str, Any]:
-    """Say how workers get cloudposterior: as it lies here where it is a clone, else by version."""
+    """Say how workers get cloudposterior: as it lies in the clone that it is installed from.
+
+    Its name on PyPI is another package's.
+    """
     distribution = importlib.metadata.distribution(OURS)
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-    if origin.get("dir_info", {}).get("editable"):
-        return {"include_local_code": True}
-    return {"pip": [f"{OURS}=={distribution.version}"]}
+    if not origin.get("dir_info", {}).get("editable"):
+        sys.exit(
+            f"{OURS} is not installed from a clone, of which workers get a copy: pip install -e ."
+        )
+    return {"include_local_code": True}
 
 
 def arguments(name: str, workspace: str | None, *, rebuild: bool) -> dict[str, Any]:
@@ -96,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         import coiled
     except ImportError:
-        sys.exit('Coiled is not installed: pip install "cloudposterior[coiled]", then coiled login')
+        sys.exit("Coiled is not installed: pip install coiled, then coiled login")
     coiled.create_software_environment(**given)
 
 

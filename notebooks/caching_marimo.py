@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["cloudposterior", "marimo"]
+# dependencies = ["marimo"]
 # ///
 """The notebook `caching`, for marimo: ``marimo edit notebooks/caching_marimo.py``."""
 

@@ -91,12 +91,16 @@ def differences_of(ours: Versions, theirs: Mapping[str, Versions]) -> str:
 
 
 def _remedy(names: list[str], ours: Versions) -> str:
-    wanted = " ".join(f"{name}=={ours[name]}" for name in names if name != "Python" and ours[name])
+    known = [name for name in names if ours[name] and name not in ("Python", "cloudposterior")]
+    wanted = " ".join(f"{name}=={ours[name]}" for name in known)
     steps = []
     if "Python" in names:
         steps.append(f"start the workers with Python {ours['Python']}")
     if wanted:
         steps.append(f"install what is here on the workers (`pip install {wanted}`)")
+    if "cloudposterior" in names:
+        # by that name, pip has another one
+        steps.append("install cloudposterior on the workers from the clone that is used here")
     if any(ours[name] is None for name in names):
         steps.append("install here what the workers have")
     return (
