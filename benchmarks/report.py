@@ -20,6 +20,7 @@ TITLES = {
     "many_fits": "Many fits",
     "operations_cost": "Predictions, log-likelihoods and SMC",
     "large_result": "Large results",
+    "result_on_disk": "Results larger than memory",
     "progress_cost": "Showing how it goes",
     "scheduler_time": "Many workers",
     "fault_cost": "Workers that die",

@@ -1,6 +1,4 @@
-"""What a client holds of a log-likelihood that is larger than it is to keep in memory.
-
-    python benchmarks/result_on_disk.py --observations 100000 --draws 1000 --limit "200 MB"
+"""Measure what a client holds of a log-likelihood that is larger than it is to keep in memory.
 
 Memory is what the process has of its own (RssAnon of Linux): pages of files leave when they must.
 """
@@ -10,17 +8,22 @@ from __future__ import annotations
 import argparse
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
 import pymc as pm
 import xarray as xr
-from dask.utils import format_bytes, parse_bytes
-from distributed import Client, LocalCluster
+from cluster_time import local_cluster
+from rows import Row, run_script
 
 import cloudposterior as cp
 from cloudposterior.posterior import from_tree, to_tree
+
+MB = 1e6
+SIZES = {"observations": (100_000, 10_000), "draws": (500, 100)}
 
 
 def own_bytes() -> int:
@@ -46,43 +49,31 @@ class Peak:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        self.bytes = self._most - self._began
+        self.bytes = max(0, self._most - self._began)
 
 
-def main() -> None:
-    """Print size and peak."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--observations", type=int, default=100_000)
-    parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--limit", default="200 MB")
-    options = parser.parse_args()
+def measure(asked: argparse.Namespace) -> Iterator[Row]:
     rng = np.random.default_rng(1)
     with pm.Model() as model:
-        pm.Normal("y", pm.Normal("mu"), 1.0, observed=rng.normal(size=options.observations))
-    draws = xr.Dataset({"mu": (("chain", "draw"), rng.normal(size=(4, options.draws)))})
-    draws = draws.assign_coords(chain=np.arange(4), draw=np.arange(options.draws))
-    with (
-        tempfile.TemporaryDirectory(dir=".") as directory,
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        for limit in (None, options.limit):
-            posterior = from_tree(xr.DataTree.from_dict({"posterior": draws}))
+        pm.Normal("y", pm.Normal("mu"), 1.0, observed=rng.normal(size=asked.observations))
+    draws = xr.Dataset({"mu": (("chain", "draw"), rng.normal(size=(4, asked.draws)))})
+    draws = draws.assign_coords(chain=np.arange(4), draw=np.arange(asked.draws))
+    size = 8 * 4 * asked.draws * asked.observations
+    # beside where it will lie in the end: a temporary directory may be memory
+    with tempfile.TemporaryDirectory(dir=".") as directory, local_cluster(2) as client:
+        for where, limit in (("on disk", size // 4), ("in memory", 4 * size)):
+            posterior: Any = from_tree(xr.DataTree.from_dict({"posterior": draws}))
             with (
                 dask.config.set({"cloudposterior.lazy-above": limit}),
-                cp.cloud(model, cluster=client, cache=f"{directory}/{limit}", progress=False),
+                cp.cloud(model, cluster=client, cache=f"{directory}/{where}", progress=False),
                 Peak() as peak,
             ):
                 pm.compute_log_likelihood(posterior, progressbar=False)
-                found = to_tree(posterior)["log_likelihood"]["y"]
-                kind = type(found.data).__name__
-            print(
-                f"limit {limit}: {format_bytes(found.nbytes)} as {kind}, "
-                f"at most {format_bytes(peak.bytes)} in memory "
-                f"({peak.bytes / found.nbytes:.2f} of it)"
-            )
-        assert found.nbytes > parse_bytes(options.limit)
+            found = to_tree(posterior)["log_likelihood"]["y"]
+            assert (where == "on disk") == hasattr(found.data, "dask")
+            what = f"log-likelihood of {size / MB:,.0f} MB {where}, peak of the client"
+            yield Row(what, peak.bytes / MB, size / MB, "the result", unit="MB")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(__doc__, measure, SIZES)
