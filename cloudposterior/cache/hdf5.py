@@ -133,8 +133,9 @@ class Datasets:
             raise ValueError(f"{name!r} has not the shape {form.shape}")
         filters = tuple(plan.get_filter(number)[0] for number in range(plan.get_nfilters()))
         is_whole = plan.get_layout() == h5py.h5d.CONTIGUOUS and not plan.get_external_count()
-        is_left = is_whole and form.is_number_by_number and form.stored_bytes > CHUNK_BYTES
-        if self._kept is None or not is_left:
+        may_stay = is_whole and form.is_number_by_number and form.stored_bytes > CHUNK_BYTES
+        kept = self._kept if may_stay else None
+        if kept is None:
             self._check_memory(max(form.stored_bytes, form.decoded_bytes))
         if plan.get_layout() == h5py.h5d.CHUNKED and form.dtype is not None and filters in _FILTERS:
             array = self._read_chunks(dataset, dtype, plan.get_chunk(), filters)
@@ -146,9 +147,9 @@ class Datasets:
         at = dataset.get_offset()
         if form.dtype is None:
             return self._read_texts(at, form)
-        if self._kept is not None and is_left:
+        if kept is not None:
             start = self._check_place(at, form.stored_bytes)
-            left = dask_array(ArrayInFile(self._kept, start, form.shape, dtype))
+            left = dask_array(ArrayInFile(kept, start, form.shape, dtype))
             return left.astype(form.dtype, copy=False)
         array = np.empty(form.shape, dtype)
         self._take(at, array.reshape(-1).view(np.uint8))
