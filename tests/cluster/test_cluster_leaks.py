@@ -17,6 +17,10 @@ from tests.cluster.conftest import until
 from tests.cluster.sameness import SHORT
 
 BEFORE, RUNS = 50, 200
+SUBMITTED_EVERY = 10
+COMES_AND_GOES = {"files": 8}
+"""Dask's pool keeps some connections, of which both ends are files of this process; what each run
+left, of whichever kind, would be at least fifteen."""
 WORKER_GROWTH_BYTES = 32 * 2**20
 """A worker's memory wanders by some MB; two hundred runs that left 1 MB each would show."""
 
@@ -69,8 +73,9 @@ def grown(before: Any, after: Any, path: str = "") -> list[str]:
         return [
             line for key in after for line in grown(before.get(key, 0), after[key], f"{path}/{key}")
         ]
-    # a thread or a connection more or less comes and goes with Dask's own pools
-    return [f"{path}: {before} -> {after}"] if after > before + 2 else []
+    # a thread more or less comes and goes with Dask's own pools too
+    slack = COMES_AND_GOES.get(path.rpartition("/")[2], 2)
+    return [f"{path}: {before} -> {after}"] if after > before + slack else []
 
 
 @pytest.mark.slow
@@ -89,7 +94,7 @@ def test_two_hundred_runs_leave_nothing_behind() -> None:
             # other priors now and then: what is compiled for them is kept, of eight models
             model = models.normal(sigma=1.0 + number % 3)
             seeded = {**options, "random_seed": number}
-            if number % 20 == 7:
+            if number % SUBMITTED_EVERY == 7:
                 cp.submit(model, cluster=client, cache=cache, **seeded).result()
             else:
                 cp.sample(model, cluster=client, cache=cache, **seeded)
