@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -130,9 +131,22 @@ def _print_entries(entries: Iterable[Entry]) -> None:
             f"{record.elapsed_s:.1f} s",
             format_bytes(entry.size_bytes),
         )
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+    _console().print(table)
     print(f"{_counted(table.row_count)}, {format_bytes(total)}")
+
+
+def _console() -> Console:
+    """Make what a table is printed with; a pipe and NO_COLOR get text alone."""
+    # rich takes FORCE_COLOR for a terminal, and Jupyter sets it for all that its cells start
+    is_terminal = sys.stdout.isatty()
+    is_styled = is_terminal and not os.environ.get("NO_COLOR")
+    return Console(
+        width=None if is_terminal else 200,
+        color_system="auto" if is_styled else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
 
 
 def _printable(text: str) -> str:

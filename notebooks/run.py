@@ -2,7 +2,8 @@
 
 ``python notebooks/run.py --out DIR`` leaves executed copies in a directory; ``--write`` updates
 those that are committed. Each is run in a directory of its own, so that no cache is left here. An
-error in a cell, a warning of cloudposterior, or a path of this machine in an output is a failure.
+error in a cell, a warning of cloudposterior, or a path of this machine or a style of a terminal in
+an output is a failure.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ def complaints(notebook: nbformat.NotebookNode) -> list[str]:
         for line in text.splitlines():
             if MACHINE_PATH.search(line):
                 found.append(f"a path of this machine: {line:.200}")
+            elif "\x1b" in line:
+                found.append(f"a style of a terminal: {line!r:.200}")
             elif kind == "stderr" and OURS.search(line):
                 found.append(f"a warning: {line:.200}")
     return found

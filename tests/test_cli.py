@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -61,6 +62,35 @@ def test_list_shows_each_entry(entries, capsys):
     assert "aaaaaaaa" in out
     assert "bbbbbbbb" in out
     assert "2 entries" in out
+
+
+def listed_in_a_terminal(monkeypatch):
+    """Give what `list` writes into a terminal."""
+    ours, its = os.openpty()
+    with open(its, "w") as terminal, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", terminal)
+        assert main(["cache", "list"]) == 0
+        terminal.flush()
+        written = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "2 entries" in written
+    return written
+
+
+def test_list_has_no_styles_where_there_is_no_terminal(entries, capsys, monkeypatch):
+    # as Jupyter sets it
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["cache", "list"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_list_in_a_terminal_has_styles_unless_no_color_is_set(entries, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[1m" in listed_in_a_terminal(monkeypatch)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in listed_in_a_terminal(monkeypatch)
 
 
 def test_list_of_nothing_says_so(tmp_path, capsys):

@@ -73,9 +73,7 @@ def test_notebook_was_run_from_top_to_bottom_without_an_error(name: str) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_notebook_holds_no_path_of_a_machine_and_no_warning_of_ours(
-    name: str, runner: ModuleType
-) -> None:
+def test_notebook_holds_nothing_that_the_runner_complains_of(name: str, runner: ModuleType) -> None:
     notebook = read(name)
     assert runner.complaints(notebook) == []
     assert not [cell.source for cell in notebook.cells if runner.MACHINE_PATH.search(cell.source)]
@@ -161,9 +159,10 @@ def test_recovery_shows_that_a_killed_worker_changes_no_draw() -> None:
         ("stdout", "kept in .cloudposterior/radon/draws500.nc", False),
         ("stderr", "Sampling 4 chains on tcp://127.0.0.1:8786", False),
         ("stderr", "see https://example.org/home/tmp", False),
+        ("stdout", "\x1b[1mmodel\x1b[0m", True),
     ],
 )
-def test_runner_complains_of_paths_and_of_warnings_of_ours(
+def test_runner_complains_of_paths_warnings_of_ours_and_styles_of_a_terminal(
     runner: ModuleType, kind: str, text: str, found: bool
 ) -> None:
     cell = nbformat.v4.new_code_cell()
