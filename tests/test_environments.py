@@ -22,12 +22,13 @@ ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = ROOT / "environments"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
+DEVELOPER = ["nutpie", "test", "lint", "docs", "notebooks"]
 # the file, its Python, its PyMC, and the extras that are in it
 FILES = {
     "pymc5": ("3.11", 5, ["nutpie"]),
     "pymc6": ("3.13", 6, ["nutpie"]),
-    "pymc5-dev": ("3.11", 5, ["nutpie", "test", "lint"]),
-    "pymc6-dev": ("3.13", 6, ["nutpie", "test", "lint"]),
+    "pymc5-dev": ("3.11", 5, DEVELOPER),
+    "pymc6-dev": ("3.13", 6, DEVELOPER),
     "coiled-worker": ("3.13", 6, ["nutpie", "s3", "coiled"]),
 }
 
