@@ -96,3 +96,24 @@ def test_docs_have_links_that_lead_somewhere(page: Path) -> None:
 def test_docs_have_each_public_name_in_the_reference() -> None:
     listed = re.findall(r"^   (\w+)$", (ROOT / "docs" / "reference" / "api.md").read_text(), re.M)
     assert sorted(listed) == sorted(cp.__all__)
+
+
+def test_docs_name_each_module_in_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    # before the first section are the layers, and then there is a section for each folder
+    layers, *sections = re.split(r"^## ", page, flags=re.M)
+    package = Path(cp.__file__).parent
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert _named(layers) == _modules_of(package) | {f"{folder}/" for folder in folders}
+    named = {text.partition("\n")[0]: _named(text) for text in sections}
+    for folder in folders:
+        assert named[folder] == _modules_of(package / folder), folder
+
+
+def _named(text: str) -> set[str]:
+    """Give the modules and the folders that are named without a path."""
+    return set(re.findall(r"`(\w+(?:\.py|/))`", text))
+
+
+def _modules_of(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.py")} - {"__init__.py"}
