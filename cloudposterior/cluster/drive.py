@@ -36,6 +36,7 @@ from cloudposterior.cluster.losses import Losses
 from cloudposterior.cluster.sealed import submit
 from cloudposterior.cluster.sending import send_bytes
 from cloudposterior.cluster.stopping import stop
+from cloudposterior.cluster.workers import running_workers
 from cloudposterior.config import cluster_setting
 from cloudposterior.errors import ClusterWarning, tell
 from cloudposterior.events import Event, Phase, TaskBegun, WorkerLost
@@ -193,7 +194,7 @@ class Drive:
         return self.failed
 
     def _begin(self, groups: Iterable[_Chains], states: Mapping[int, State]) -> None:
-        workers = _running(self._client)
+        workers = running_workers(self._client)
         for number, chains in enumerate(groups):
             first = f"{self._name}-{words(chains)}-"
             line = Line(chains, -number, first, state=states.get(chains[0]))
@@ -472,11 +473,6 @@ class Drive:
         for future in (self._model, self._arguments, self._run):
             future.release()
         self._of.clear()
-
-
-def _running(client: Client) -> list[str]:
-    workers = client.scheduler_info(n_workers=-1).get("workers", {})
-    return sorted(address for address, of in workers.items() if of["status"] == "running")
 
 
 def _error(future: Future) -> BaseException | None:
