@@ -437,7 +437,8 @@ def explain(
     Returns
     -------
     Explanation
-        Prints as ``hit: ...``, or as ``miss`` with what changed from the nearest entry.
+        Prints as ``hit: ...``, or as ``miss`` with what changed from the nearest of the newest
+        entries of the model.
 
     Raises
     ------
