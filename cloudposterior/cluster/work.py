@@ -89,6 +89,10 @@ class WorkOnCluster:
         """Give none: there are no chains."""
         return None
 
+    def keeps(self) -> bool:
+        """Tell that none are."""
+        return False
+
     def forget(self, request: Request, cache: Cache) -> None:
         """Do nothing: no part of a run is kept."""
 
