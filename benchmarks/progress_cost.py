@@ -35,8 +35,8 @@ SIZES = {
     "chains": (200, 20),
     "seconds": (10.0, 1.0),
     # so many that diagnostics are made of both
-    "few": (5000, 20),
-    "many": (50_000, 200),
+    "few": (20_000, 20),
+    "many": (100_000, 200),
 }
 
 

@@ -244,7 +244,9 @@ class Drive:
 
     def _advance(self, line: Line) -> Future:
         key = f"{line.prefix}{line.segments}{line.origin}-{self._run_key}"
-        seconds = self._segment_s if line.segments else self._first_s
+        # after a death too: a chain of which something comes in soon is not to blame for the next
+        is_first = not line.segments or bool(line.deaths)
+        seconds = self._first_s if is_first else self._segment_s
         future = submit(
             self._client,
             tasks.advance,
