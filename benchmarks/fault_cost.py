@@ -30,7 +30,8 @@ from cloudposterior.posterior import to_tree
 from cloudposterior.progress.view import RunView
 
 BAR = 1.20
-SIZES = {"draws": (4000, 100), "tune": (1000, 50), "chains": (4, 2), "every": (5.0, 60.0)}
+# about a minute
+SIZES = {"draws": (45_000, 100), "tune": (1000, 50), "chains": (4, 2), "every": (5.0, 60.0)}
 
 
 class Lost:

@@ -34,8 +34,9 @@ SIZES = {
     "draws": (4000, 30),
     "chains": (200, 20),
     "seconds": (10.0, 1.0),
-    "few": (1000, 20),
-    "many": (20_000, 200),
+    # so many that diagnostics are made of both
+    "few": (20_000, 20),
+    "many": (100_000, 200),
 }
 
 

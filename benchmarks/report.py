@@ -48,6 +48,9 @@ STYLE = {
     "grid.alpha": 0.25,
     "font.size": 8,
     "svg.hashsalt": "cloudposterior",
+    # text stays text: smaller, and found by who searches
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
 }
 
 Results = Mapping[str, Mapping[str, Any]]

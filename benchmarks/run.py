@@ -1,6 +1,6 @@
 """Run the benchmarks, and make the table and the plots in the docs of what they give.
 
-python benchmarks/run.py --peers                # all in full: an hour and a half, best alone
+python benchmarks/run.py --peers                # all in full: more than an hour, best alone
 python benchmarks/run.py --only hit_time        # one again; the rest of the table stays
 python benchmarks/run.py --quick                # see that all run; nothing in the docs changes
 """

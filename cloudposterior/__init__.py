@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cloudposterior.cluster.submitted import SubmittedRun
     from cloudposterior.errors import (
         BlockError,
+        BlockWarning,
         CacheFileError,
         CacheWarning,
         CallbackWarning,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SBC",
     "BlockError",
+    "BlockWarning",
     "CacheFileError",
     "CacheWarning",
     "Callback",

@@ -15,7 +15,7 @@ from cloudposterior.cache.choice import MEMORY, CacheChoice, choose_cache
 from cloudposterior.callbacks import checked_callbacks
 from cloudposterior.cluster.connect import check_cluster
 from cloudposterior.cluster.place import OnCluster
-from cloudposterior.errors import BlockError, TokenError
+from cloudposterior.errors import BlockError, BlockWarning, TokenError, tell
 from cloudposterior.explanation import Explanation, explain_request
 from cloudposterior.identity import AnyModel
 from cloudposterior.notify import Notifier
@@ -81,7 +81,8 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
     `pymc.compute_log_likelihood`, `pymc.stats.compute_log_prior`, `pymc.compute_deterministics`,
     `pymc.sample_smc`, `pymc.fit`, `pymc.find_MAP` and `pymc_extras.fit`. It prints ``cached
     result`` and returns at once where the same request was run before; else PyMC runs it, with its
-    output and its defaults, here or on a cluster, and the result is kept. Calls for other models,
+    output and its defaults, here or on a cluster, and the result is kept. Calls for a copy of this
+    model are answered too: packages sample copies that PyMC made of theirs. Calls for other models,
     and calls in other threads, are PyMC's own.
 
     Parameters
@@ -146,6 +147,8 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
 
     Warns
     -----
+    BlockWarning
+        If the block answered no call, and PyMC's functions were called on other models in it.
     TokenWarning
         If no complete key can be made; the warning names the culprit, and the call runs uncached.
     CacheWarning
@@ -223,13 +226,20 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        wrong = self._close()
+        closing = blocks.close_block(self)
+        wrong = self._leave(closing)
         if wrong is not None:
             raise BlockError(f"{wrong}; the block is closed all the same") from error
+        if closing.missed and error is None:
+            tell(
+                BlockWarning,
+                f"this cp.cloud block answered no call: {closing.missed}. So plain PyMC ran it, "
+                "without this block's cluster and cache. Pass cp.cloud the model that is sampled; "
+                "if another package makes that model itself, pass it to cp.sample",
+            )
 
-    def _close(self) -> str | None:
-        """Close the block and leave the model's context; say what was wrong with the moment."""
-        closing = blocks.close_block(self)
+    def _leave(self, closing: blocks.Closing) -> str | None:
+        """Leave the model's context; say what was wrong with the moment."""
         if not closing.in_thread:
             return (
                 "a cp.cloud block was entered in one thread and left in another, "
@@ -241,10 +251,12 @@ class cloud:  # noqa: N801  (a context manager, named as it reads)
             return "a cp.cloud block was left before the one that was entered inside of it"
         return None
 
-    def answer(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Answer a call of one of PyMC's functions on this model."""
+    def answer(
+        self, model: pm.Model, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Answer a call of one of PyMC's functions on this model, or a copy of it."""
         on_cluster = isinstance(self._place, OnCluster)
-        call = make_call(name, self.model, args, kwargs, on_cluster=on_cluster, until=self._until)
+        call = make_call(name, model, args, kwargs, on_cluster=on_cluster, until=self._until)
         with blocks.answering():
             return fulfil(
                 call,
@@ -347,7 +359,7 @@ def sample(
         notify=notify,
     )
     with model:
-        return block.answer("sample", args, kwargs)
+        return block.answer(model, "sample", args, kwargs)
 
 
 class Run:
@@ -437,7 +449,8 @@ def explain(
     Returns
     -------
     Explanation
-        Prints as ``hit: ...``, or as ``miss`` with what changed from the nearest entry.
+        Prints as ``hit: ...``, or as ``miss`` with what changed from the nearest of the newest
+        entries of the model.
 
     Raises
     ------

@@ -7,6 +7,7 @@ import warnings
 
 __all__ = [
     "BlockError",
+    "BlockWarning",
     "CacheFileError",
     "CacheWarning",
     "CallbackWarning",
@@ -143,6 +144,22 @@ class TokenError(CloudPosteriorError, TypeError):
     >>> tokenize(locked)
     Traceback (most recent call last):
     cloudposterior.errors.TokenError: 'x' > ... has no value that could be read ...
+    """
+
+
+class BlockWarning(UserWarning):
+    """A ``with cp.cloud(model)`` block answered nothing, while other models were sampled in it.
+
+    Examples
+    --------
+    >>> with pm.Model(name="other") as other:
+    ...     x = pm.Normal("x")
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     with cp.cloud(model), other:
+    ...         prior = pm.sample_prior_predictive(draws=2, random_seed=1)
+    >>> print(said[-1].message)
+    this cp.cloud block answered no call: `pymc.sample_prior_predictive` was called on the model ...
     """
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from cloudposterior.cache import Cache, Entry
+from cloudposterior.cache.protocol import near_entries
 from cloudposterior.identity.difference import difference
 from cloudposterior.identity.manifest import Manifest
 from cloudposterior.operations.request import OPERATION, Request
@@ -72,38 +75,38 @@ def explain_request(cache: Cache, request: Request) -> Explanation:
     Returns
     -------
     Explanation
-        With the nearest entry of the model's own name; where there is none, with one of another
-        name that hardly differs.
+        With the nearest of the newest entries of the model's own name; where there is none, with
+        one of another name that hardly differs.
     """
-    entries = sorted(cache.entries(), key=lambda e: e.record.created, reverse=True)
-    for entry in entries:
-        if entry.record.token == request.token:
-            return Explanation(True, entry)
+    name = request.model_name
+    own, others = near_entries(cache, request.token, model=name, label=request.label)
+    first = next(own, None)
+    if first is not None and first.record.token == request.token:
+        return Explanation(True, first)
     today = request.manifest()
-    # single chains of runs that failed are no results
-    entries = [e for e in entries if e.record.part_of is None and _is_alike(e, today)]
-    own = [entry for entry in entries if entry.record.model == request.model_name]
-    if own:
-        changes, nearest = _nearest(own, today)
-    else:
+    changes, nearest = _nearest(chain([first] if first else [], own), today)
+    if nearest is None:
         # an unnamed model is called by its variables, and so by another name with one more
-        changes, nearest = _nearest(entries, today)
+        changes, nearest = _nearest(others, today)
         if len(changes) > _NEAR:
             nearest = None
     if nearest is None:
-        return Explanation(False, reason=f"nothing is kept for {request.model_name!r}")
+        return Explanation(False, reason=f"nothing is kept for {name!r}")
     return Explanation(False, nearest, tuple(changes))
 
 
+def _nearest(entries: Iterator[Entry], today: Manifest) -> tuple[list[str], Entry | None]:
+    looked_at = islice((entry for entry in entries if _is_alike(entry, today)), _LOOKED_AT)
+    compared = [(difference(entry.record.manifest, today), entry) for entry in looked_at]
+    return min(compared, key=lambda pair: len(pair[0]), default=([], None))
+
+
 def _is_alike(entry: Entry, today: Manifest) -> bool:
-    """Tell whether an entry is of the same function."""
+    """Tell whether an entry is a result, and of the same function."""
+    if entry.record.part_of is not None:  # a chain of a run that failed
+        return False
     names = [of.get("options", {}).get(OPERATION) for of in (entry.record.manifest, today)]
     return bool(names[0] == names[1])
-
-
-def _nearest(entries: list[Entry], today: Manifest) -> tuple[list[str], Entry | None]:
-    compared = [(difference(e.record.manifest, today), e) for e in entries[:_LOOKED_AT]]
-    return min(compared, key=lambda pair: len(pair[0]), default=([], None))
 
 
 def near_miss(cache: Cache, request: Request) -> str | None:

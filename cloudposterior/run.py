@@ -74,6 +74,10 @@ class Running(Protocol):
         """Give where the chains ended, for a longer run; None where none could go on from there."""
         ...
 
+    def keeps(self) -> bool:
+        """Tell whether draws of a run that was cut short are kept, for the same call to go on."""
+        ...
+
     def forget(self, request: Request, cache: Cache) -> None:
         """Discard what is kept of runs of a request that failed: its result was saved."""
         ...
@@ -132,6 +136,10 @@ class _RunHere:
     def states(self) -> DataTree | None:
         """Give none: PyMC forgets where its chains ended."""
         return None
+
+    def keeps(self) -> bool:
+        """Tell that none are."""
+        return False
 
     def forget(self, request: Request, cache: Cache) -> None:
         """Do nothing: no part of a run is kept."""
@@ -359,7 +367,7 @@ def _run_and_keep(
 ) -> Answered:
     with place.open(call) as running:
         result, made = _run(running, request, cache, fresh=fresh)
-        if not is_posterior(result) or not _is_whole(call, result):
+        if not is_posterior(result) or not _is_whole(call, result, keeps=running.keeps()):
             return Answered(result)
         running.phase("saving")
         record = _record(request, made)
@@ -370,12 +378,15 @@ def _run_and_keep(
     return Answered(result, record, is_kept, states)
 
 
-def _is_whole(call: Call, result: Any) -> bool:
+def _is_whole(call: Call, result: Any, *, keeps: bool) -> bool:
     lack = call.missing(to_tree(result))
     if lack is not None:
+        # all that is said of it, in one place
+        more = " as a result; what the same call can go on from is kept, and it draws only the rest"
         tell(
             CacheWarning,
-            f"sampling was interrupted ({lack}): what there is is returned, and not cached",
+            f"sampling was interrupted ({lack}): what there is is returned, and not cached"
+            f"{more if keeps else ''}",
         )
     return lack is None
 

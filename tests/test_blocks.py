@@ -9,14 +9,18 @@ import inspect
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytest
+from pymc.model.fgraph import clone_model
+from pymc.model.transform.optimization import freeze_dims_and_data
 
 import cloudposterior as cp
 from cloudposterior import blocks
@@ -70,6 +74,15 @@ def plain() -> Iterator[list[pm.Model]]:
     assert after == [sample] * 3
 
 
+@pytest.fixture
+def nothing_said() -> Iterator[None]:
+    """Check that no block has said anything of calls that it did not answer."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", cp.BlockWarning)
+        yield
+    assert [str(each.message) for each in said if each.category is cp.BlockWarning] == []
+
+
 def is_answered(result: Any) -> bool:
     """Tell whether a result came from a block."""
     return result != "plain" and "cloudposterior_token" in result.attrs
@@ -109,13 +122,176 @@ def test_block_passes_calls_outside_of_any_model_to_pymc(build: Build) -> None:
             model.__enter__()
 
 
-def test_block_for_an_equal_model_is_not_for_another_object(
+@pytest.mark.parametrize(
+    "copied",
+    [clone_model, freeze_dims_and_data, lambda model: model.copy()],
+    ids=["clone_model", "freeze_dims_and_data", "copy"],
+)
+def test_block_answers_for_a_copy_of_its_model(
+    copied: Callable[[pm.Model], pm.Model],
+    build_radon: Build,
+    stub_runs: list[pm.Model],
+    plain: list[pm.Model],
+) -> None:
+    model = build_radon()
+    copy = copied(model)
+    with cp.cloud(model):
+        with copy:
+            assert is_answered(pm.sample())
+        assert is_answered(pm.sample(model=copy))
+        assert is_answered(cp.sample(copy))
+    # that one is sampled, and once
+    assert (stub_runs, plain) == ([copy], [])
+
+
+def test_block_answers_for_its_model_built_again(
     build: Build, stub_runs: list[pm.Model], plain: list[pm.Model]
 ) -> None:
-    equal = build()
-    with cp.cloud(build()), equal:
+    model, equal = build(), build()
+    with cp.cloud(model):
+        assert is_answered(pm.sample())
+        with equal:
+            assert is_answered(pm.sample())
+    assert (stub_runs, plain) == ([model], [])
+
+
+@pytest.mark.usefixtures("plain")
+def test_block_is_not_for_a_copy_that_differs_in_one_value(build_radon: Build) -> None:
+    model = build_radon()
+    copy = clone_model(model)
+    copy.set_data("radon::county_idx", np.roll(copy["radon::county_idx"].get_value(), 1))
+    with pytest.warns(cp.BlockWarning), cp.cloud(model), copy:
         assert pm.sample() == "plain"
-    assert stub_runs == []
+
+
+@pytest.mark.usefixtures("plain")
+def test_block_for_a_model_without_a_token_is_for_no_copy(build: Build, tmp_path: Path) -> None:
+    model, copy = build(), build()
+    with (tmp_path / "log.txt").open("w") as log:
+        model.log = copy.log = log
+        with pytest.warns(cp.BlockWarning), cp.cloud(model), copy:
+            assert pm.sample() == "plain"
+
+
+def test_block_gives_the_draws_of_the_copy_that_is_sampled(
+    build_radon: Build, short: Options, assert_same_draws: Callable[[Any, Any], None]
+) -> None:
+    model = build_radon()
+    copy = freeze_dims_and_data(model)
+    with copy:
+        before = pm.sample(**short)
+    with cp.cloud(model), copy:
+        inside = pm.sample(**short)
+    assert is_answered(inside)
+    assert_same_draws(before, inside)
+
+
+@pytest.mark.filterwarnings("ignore:Passing `log_likelihood`:FutureWarning")
+def test_block_that_answers_nothing_says_what_was_sampled_instead(
+    build: Build, short: Options
+) -> None:
+    block, other = cp.cloud(build()), build("other")
+
+    def called_in_it() -> None:
+        with block, other:
+            pm.sample(**short, idata_kwargs={"log_likelihood": True})
+            pm.sample_prior_predictive(draws=2, random_seed=1)
+
+    with pytest.warns(cp.BlockWarning) as said:
+        called_in_it()
+    (warning,) = (each for each in said if each.category is cp.BlockWarning)
+    assert str(warning.message) == (
+        "this cp.cloud block answered no call: `pymc.sample` was called on the model 'other' "
+        "(with other::mu, other::y), not on the model 'small' (with small::mu, small::y). So "
+        "plain PyMC ran it, without this block's cluster and cache. Pass cp.cloud the model that "
+        "is sampled; if another package makes that model itself, pass it to cp.sample"
+    )
+    assert warning.filename == __file__
+
+
+def called_on(model: pm.Model) -> None:
+    """Leave a call to PyMC."""
+    with model:
+        assert pm.sample() == "plain"
+
+
+@pytest.mark.usefixtures("nothing_said", "stub_runs", "plain")
+def test_block_that_answers_a_call_says_nothing_of_others(build: Build) -> None:
+    model, other = build(), build("other")
+    with cp.cloud(model):
+        called_on(other)
+        pm.sample()
+
+
+@pytest.mark.usefixtures("nothing_said", "stub_runs", "plain")
+def test_block_without_a_call_that_was_left_to_pymc_says_nothing(build: Build) -> None:
+    model, other = build(), build("other")
+    with cp.cloud(model):
+        pass
+    with cp.cloud(model):
+        cp.sample(other)
+    with contextlib.suppress(ZeroDivisionError), cp.cloud(model):
+        called_on(other)
+        _ = 1 / 0
+    with cp.cloud(model), pytest.raises(KeyError, match="method"):
+        pm.fit(method="none", model=other)
+    with cp.cloud(model):
+        thread = threading.Thread(target=called_on, args=(other,))
+        thread.start()
+        thread.join()
+
+
+@pytest.mark.usefixtures("nothing_said", "stub_runs", "plain")
+def test_block_around_or_inside_one_that_answers_says_nothing(build: Build) -> None:
+    outer, inner = build("outer"), build("inner")
+    for answered in (outer, inner):
+        with cp.cloud(outer), cp.cloud(inner):
+            assert is_answered(pm.sample(model=answered))
+
+
+@pytest.mark.usefixtures("stub_runs", "plain")
+def test_block_inside_another_says_what_was_left_in_it(build: Build) -> None:
+    outer, inner, other = build("outer"), build("inner"), build("other")
+
+    def called_in_it() -> None:
+        with cp.cloud(outer), cp.cloud(inner):
+            called_on(other)
+
+    with pytest.warns(cp.BlockWarning, match="not on the model 'inner'") as said:
+        called_in_it()
+    assert len(said) == 1
+
+
+@pytest.mark.usefixtures("plain")
+def test_block_that_is_entered_again_begins_anew(build: Build) -> None:
+    block, other = cp.cloud(build()), build("other")
+    with pytest.warns(cp.BlockWarning), block:
+        called_on(other)
+    with warnings.catch_warnings(record=True) as said, block:
+        pass
+    assert said == []
+
+
+@pytest.mark.usefixtures("plain")
+def test_block_that_answers_nothing_names_a_few_variables(build: Build) -> None:
+    with pm.Model() as many:
+        for number in range(9):
+            pm.Normal(f"x{number}")
+    named = r"without a name \(with x0, x1, x2, x3, x4, x5, \.\.\.\), not on .*no random var"
+    with pytest.warns(cp.BlockWarning, match=named), cp.cloud(pm.Model()):
+        called_on(many)
+
+
+@pytest.mark.usefixtures("plain")
+def test_block_that_answers_nothing_ends_no_program(
+    build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, other = build(), build("other")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with cp.cloud(model):
+            called_on(other)
+    assert "answered no call" in capsys.readouterr().err
 
 
 def test_block_results_for_other_models_are_those_of_pymc(
@@ -124,7 +300,7 @@ def test_block_results_for_other_models_are_those_of_pymc(
     with build("other"):
         before = pm.sample(**short)
     other = build("other")
-    with cp.cloud(build()), other:
+    with pytest.warns(cp.BlockWarning), cp.cloud(build()), other:
         inside = pm.sample(**short)
     assert_same_draws(before, inside)
     assert not is_answered(inside)
@@ -574,7 +750,7 @@ class Answering:
     def __init__(self, model: pm.Model) -> None:
         self.model = model
 
-    def answer(self, name: str, args: Any, kwargs: Any) -> Answering:
+    def answer(self, model: pm.Model, name: str, args: Any, kwargs: Any) -> Answering:
         """Answer with the block itself."""
         return self
 

@@ -211,6 +211,39 @@ def test_marketing_clv_is_as_plain(client: Client, options: Options) -> None:
     Flow(build, lambda model: model.fit(**options), lambda model: model.model).check(client)
 
 
+def test_marketing_mmm_that_samples_a_copy_is_as_plain(options: Options) -> None:
+    mmm = pytest.importorskip("pymc_marketing.mmm")
+    rng = np.random.default_rng(5)
+    weeks = pd.date_range("2024-01-01", periods=30, freq="W")
+    frame = pd.DataFrame({"date": weeks, "tv": rng.random(30), "radio": rng.random(30)})
+    sales = pd.Series(rng.random(30), name="y")
+
+    def build(changed: float) -> tuple[Any, Any]:
+        data = frame.assign(tv=frame["tv"] + changed * (frame.index == 10))
+        model = mmm.MMM(
+            date_column="date",
+            channel_columns=["tv", "radio"],
+            adstock=mmm.GeometricAdstock(l_max=4),
+            saturation=mmm.LogisticSaturation(),
+        )
+        model.build_model(data, sales)
+        return model, data
+
+    def fit(built: tuple[Any, Any]) -> Any:
+        model, data = built
+        return model.fit(data, sales, **options)
+
+    options["nuts_sampler"] = "pymc"
+    plain, cache = fit(build(0.0)), cp.MemoryCache()
+    flow = Flow(build, fit, lambda built: built[0].model)
+    # its deterministics are computed by a second call
+    for changed, hit in ((0.0, False), (0.0, True), (0.5, False)):
+        result, hits = flow.in_block(changed, cache=cache)
+        assert hits == [hit, hit]
+        if not changed:
+            assert_same(result, plain)
+
+
 def test_extras_model_is_as_plain(client: Client, options: Options) -> None:
     extras = pytest.importorskip("pymc_extras")
 

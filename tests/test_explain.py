@@ -12,6 +12,7 @@ import pymc as pm
 import pytest
 
 import cloudposterior as cp
+from cloudposterior.cache import upkeep
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path", "stub_runs")
 
@@ -292,6 +293,53 @@ def test_miss_in_memory_says_nothing(
 ) -> None:
     printed(capsys, build_radon(), cache="memory")
     assert printed(capsys, build_radon(), cache="memory", target_accept=0.9) == ""
+
+
+def test_miss_reads_no_entries_of_other_models(
+    build: Build, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cp.sample(build(), cache="disk", **CALL)
+    for number in range(10):
+        cp.sample(build(f"other{number}"), cache="disk", **CALL)
+    read: list[str] = []
+    as_entry = upkeep.as_entry
+
+    def count(path: Any, seal: Any) -> cp.Entry:
+        read.append(Path(path).parent.name)
+        return as_entry(path, seal)
+
+    monkeypatch.setattr(upkeep, "as_entry", count)
+    said = printed(capsys, build(), target_accept=0.9)
+    assert said == "no cached result, since: target_accept 0.8 -> 0.9\n"
+    assert read == ["small"]
+
+
+def test_explain_finds_a_hit_among_many_newer_entries(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_MOST_OWN", 2)
+    for seed in range(5):
+        cp.sample(build(), cache="disk", **CALL, random_seed=seed)
+    assert explained(build(), cache="disk", random_seed=0).hit
+    assert explained(build(), cache="disk", random_seed=9).changes == ("random_seed 4 -> 9",)
+
+
+class Forgetful(cp.MemoryCache):
+    """One that knows of nothing near another entry."""
+
+    def near(self, token: str, *, model: str, label: str) -> Any:
+        return iter(()), iter(())
+
+
+def test_explain_asks_a_cache_for_what_is_near_and_else_for_all(build: Build) -> None:
+    forgetful, plain = Forgetful(), cp.MemoryCache()
+    for cache in (forgetful, plain):
+        cp.sample(build("other"), cache=cache, **CALL)
+        cp.sample(build(), cache=cache, **CALL)
+    assert explained(build(), cache=plain).hit
+    changed = explained(build(), cache=plain, target_accept=0.7)
+    assert changed.changes == ("target_accept 0.8 -> 0.7",)
+    assert str(explained(build(), cache=forgetful)) == "miss: nothing is kept for 'small'"
 
 
 def expressed(**kwargs: Any) -> pm.Model:

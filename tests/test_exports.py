@@ -15,6 +15,7 @@ def test_exports_are_these() -> None:
     assert cp.__all__ == [
         "SBC",
         "BlockError",
+        "BlockWarning",
         "CacheFileError",
         "CacheWarning",
         "Callback",

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -257,6 +258,28 @@ class FileCache:
             The oldest first.
         """
         return upkeep.entries(self._store)
+
+    def near(
+        self, token: str, *, model: str, label: str
+    ) -> tuple[Iterator[Entry], Iterator[Entry]]:
+        """Give the entries that are most like one, without a look at all the others.
+
+        Parameters
+        ----------
+        token : str
+            The full token.
+        model, label : str
+            As in the record; they name the file.
+
+        Returns
+        -------
+        own : iterator of Entry
+            The model's: that under the token, if there is one, then the newest files, a thousand
+            at most. Each is read when it is asked for.
+        others : iterator of Entry
+            The newest of some models whose names are most like this one's.
+        """
+        return upkeep.near(self._store, token, model, label)
 
     def verify(self) -> list[tuple[Path | str, str]]:
         """Read every byte of every file, and return the broken ones.

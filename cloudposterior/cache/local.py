@@ -117,10 +117,10 @@ class LocalStore:
         with self._folder(item.directory) as folder:
             folder.remove(item.name)
 
-    def items(self, *, suffix: str) -> list[Item]:
-        """List the files whose names end so, in order."""
+    def items(self, *, suffix: str, directory: str | None = None) -> list[Item]:
+        """List the files whose names end so, in order; of one directory, or of all."""
         found = []
-        for folder in self._folders():
+        for folder in self._folders(directory):
             for name in folder.names():
                 if not name.endswith(suffix):
                     continue
@@ -130,14 +130,22 @@ class LocalStore:
                         found.append(_item(folder, name, status))
         return found
 
-    def _folders(self) -> Iterator[Folder]:
+    def directories(self) -> list[str]:
+        """List the names that may be those of directories, without looking into any."""
+        try:
+            with open_folder(self._root) as root:
+                return root.names()
+        except FileNotFoundError:
+            return []
+
+    def _folders(self, only: str | None = None) -> Iterator[Folder]:
         """Open one model's directory after the other; links to elsewhere are none."""
         with contextlib.ExitStack() as stack:
             try:
                 root = stack.enter_context(open_folder(self._root))
             except FileNotFoundError:
                 return
-            for name in root.names():
+            for name in root.names() if only is None else [only]:
                 try:
                     with root.folder(name) as folder:
                         yield folder
@@ -170,7 +178,7 @@ class LocalStore:
 
 def _item(folder: Folder, name: str, status: os.stat_result) -> Item:
     version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    return Item(folder.path.name, name, status.st_size, version)
+    return Item(folder.path.name, name, status.st_size, version, status.st_mtime_ns)
 
 
 def _clock(folder: Folder) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 
 import xarray as xr
 
-__all__ = ["PART_OF", "Cache", "Entry", "Record", "check_record", "created_at"]
+__all__ = ["PART_OF", "Cache", "Entry", "Record", "check_record", "created_at", "near_entries"]
 
 PART_OF = "part_of"
 """Under which a manifest names the run that its entry is a chain of."""
@@ -105,7 +106,9 @@ class Cache(Protocol):
     repeated. Then they are taken out of a cache that also has
     ``discard(token, *, model, label) -> bool``; in one without it they stay, and nobody asks for
     them. A cache that also has ``scratch(size_bytes)`` opens files without a name, in which results
-    are put together that have no room in memory.
+    are put together that have no room in memory. One that also has ``near(token, *, model, label)``
+    is asked for the entries that are like another, as `DiskCache.near` gives them, in the place of
+    all of them.
 
     Examples
     --------
@@ -165,6 +168,28 @@ class Cache(Protocol):
             In any order.
         """
         ...
+
+
+def near_entries(
+    cache: Cache, token: str, *, model: str, label: str
+) -> tuple[Iterator[Entry], Iterator[Entry]]:
+    """Give the entries of a model, that under a token first, and those of others, newest first.
+
+    Parameters
+    ----------
+    cache : Cache
+        Where to look.
+    token, model, label : str
+        As for `Cache.get`.
+    """
+    if hasattr(cache, "near"):
+        near: tuple[Iterator[Entry], Iterator[Entry]]
+        near = cache.near(token, model=model, label=label)
+        return near
+    newest = sorted(cache.entries(), key=lambda entry: entry.record.created, reverse=True)
+    own = [entry for entry in newest if entry.record.model == model]
+    own.sort(key=lambda entry: entry.record.token != token)
+    return iter(own), (entry for entry in newest if entry.record.model != model)
 
 
 def check_record(record: Record) -> None:

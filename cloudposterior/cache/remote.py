@@ -40,6 +40,8 @@ _VERSION = (
     "type", "size", "ETag", "etag", "content_md5", "md5Hash", "generation", "version_id",
     "VersionId", "LastModified", "last_modified", "mtime", "modified", "created", "ino", "checksum",
 )  # fmt: skip
+# When an object was written; a store has one of them, and writes it in one way.
+_MODIFIED = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
 
 
 class RemoteStore:
@@ -232,17 +234,28 @@ class RemoteStore:
         with self._told():
             self._fs.rm_file(self._path(item.directory, item.name))
 
-    def items(self, *, suffix: str) -> list[Item]:
-        """List the files whose names end so, in order."""
-        return [item for item in self._items() if item.name.endswith(suffix)]
+    def items(self, *, suffix: str, directory: str | None = None) -> list[Item]:
+        """List the files whose names end so, in order; of one directory, or of all."""
+        return [item for item in self._items(directory) if item.name.endswith(suffix)]
 
-    def _items(self) -> list[Item]:
-        root = self._path("")
-        # an object store lists a thousand at once, whatever lies between; others walk
-        depth = {} if self._is_whole else {"maxdepth": 2}
+    def directories(self) -> list[str]:
+        """List the names that may be those of directories, without looking into any."""
         try:
             with self._told():
-                listed = self._fs.find(root.rstrip("/"), detail=True, **depth)
+                listed = self._fs.ls(self._path(), detail=True)
+        except FileNotFoundError:
+            return []
+        paths = (info["name"].rstrip("/") for info in listed if info["type"] == "directory")
+        return sorted(path.rpartition("/")[2] for path in paths)
+
+    def _items(self, directory: str | None = None) -> list[Item]:
+        root = self._path("")
+        within = self._path("" if directory is None else directory).rstrip("/")
+        # an object store lists a thousand at once, whatever lies between; others walk
+        depth = {} if self._is_whole else {"maxdepth": 2 if directory is None else 1}
+        try:
+            with self._told():
+                listed = self._fs.find(within, detail=True, **depth)
         except FileNotFoundError:
             self._check_bucket()
             return []
@@ -307,7 +320,8 @@ def _scratch() -> Iterator[Path]:
 
 def _item(directory: str, name: str, info: Mapping[str, Any]) -> Item:
     version = tuple(str(info[key]) for key in _VERSION if key in info)
-    return Item(directory, name, int(info["size"]), version)
+    modified = next((str(info[key]) for key in _MODIFIED if key in info), "")
+    return Item(directory, name, int(info["size"]), version, modified)
 
 
 def _seal(end: bytes | OSError, size: int) -> Seal | OSError:

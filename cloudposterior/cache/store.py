@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from cloudposterior.cache.seal import Seal
 
@@ -55,12 +55,15 @@ class Item:
         Its size.
     version : Hashable
         What tells it from another file that takes its name.
+    modified : Any
+        When it was written, to be compared with that of other files of the store only.
     """
 
     directory: str
     name: str
     size_bytes: int = field(compare=False)
     version: Hashable
+    modified: Any = field(compare=False)
 
 
 class ReplacedError(FileNotFoundError):
@@ -124,8 +127,12 @@ class Store(Protocol):
         """Remove a file."""
         ...
 
-    def items(self, *, suffix: str) -> list[Item]:
-        """List the files whose names end so, in order."""
+    def items(self, *, suffix: str, directory: str | None = None) -> list[Item]:
+        """List the files whose names end so, in order; of one directory, or of all."""
+        ...
+
+    def directories(self) -> list[str]:
+        """List the names that may be those of directories, without looking into any."""
         ...
 
     def scratch_directory(self) -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
@@ -23,12 +24,19 @@ __all__ = [
     "entries",
     "entry_of",
     "find",
+    "near",
     "read_entry",
     "remove",
     "remove_file",
     "understood",
     "verify",
 ]
+
+
+_MOST_OWN = 1_000
+_OTHERS = 5
+_MOST_OF_OTHERS = 50
+"""As neighbours of an entry so many of its model, of so many other models so many each, at most."""
 
 
 def as_entry(path: Path | str, seal: Seal) -> Entry:
@@ -122,16 +130,46 @@ def entry_of(store: Store, item: Item) -> Entry:
 
 def entries(store: Store) -> list[Entry]:
     """Return the whole entries of a store, the oldest first."""
-    items, found = store.items(suffix=SUFFIX), []
+    return sorted(_whole(store, store.items(suffix=SUFFIX)), key=_by_date)
+
+
+def _whole(store: Store, items: list[Item]) -> Iterator[Entry]:
+    """Read one entry after the other, as they are asked for."""
     for item, seal in zip(items, store.seals(items), strict=True):
         # broken ones are for `verify` to name; others may vanish while we look
         with contextlib.suppress(OSError):
             if isinstance(seal, ReplacedError):
-                now = store.find(item.directory, item.name)
-                found.append(entry_of(store, now))
+                yield entry_of(store, store.find(item.directory, item.name))
             elif isinstance(seal, Seal):
-                found.append(as_entry(store.locate(item.directory, item.name), seal))
-    return sorted(found, key=_by_date)
+                yield as_entry(store.locate(item.directory, item.name), seal)
+
+
+def near(
+    store: Store, token: str, model: str, label: str
+) -> tuple[Iterator[Entry], Iterator[Entry]]:
+    """Give the entries of a model and those of others, the likeliest neighbours of one first.
+
+    Each entry is read when it is asked for, and no others, however many a store holds.
+    """
+    own = safe_name(model)
+    return _newest(store, own, _MOST_OWN, file_names(label, token)), _of_others(store, own)
+
+
+def _of_others(store: Store, own: str) -> Iterator[Entry]:
+    """Read the newest entries of the models whose names have the most in common with one."""
+    # an unnamed model is called by its variables
+    words = set(own.split("-"))
+    names = (name for name in store.directories() if name != own)
+    for name in heapq.nsmallest(_OTHERS, names, key=lambda n: len(words ^ set(n.split("-")))):
+        yield from _newest(store, name, _MOST_OF_OTHERS)
+
+
+def _newest(store: Store, directory: str, most: int, before: Sequence[str] = ()) -> Iterator[Entry]:
+    """Read the newest files of a directory, and before them those of some names."""
+    items = store.items(suffix=SUFFIX, directory=directory)
+    ranked = [((item.name in before, item.modified), item) for item in items]
+    first = heapq.nlargest(most, ranked, key=lambda pair: pair[0])
+    yield from _whole(store, [item for _, item in first])
 
 
 def _by_date(entry: Entry) -> tuple[datetime, str]:

@@ -73,6 +73,11 @@ class Aiming:
         return self._aim.most
 
     @property
+    def draws(self) -> int:
+        """With how many draws of each chain it was reached."""
+        return self._aim.draws
+
+    @property
     def has_all(self) -> bool:
         """Whether all chains have handed over the draws with which it was reached."""
         return bool(self._join.handed_over() >= self._aim.draws)

@@ -150,10 +150,12 @@ class Drawing:
             return
         if aim.reached and aim.has_all:
             self.reached = aim.cut()
+            self._view.cut(aim.draws, f"until={self.reached}")
             if not self._call.quiet:
                 _log.info("until=%s", self.reached)
         elif not self._call.quiet:
-            _log.warning("until=%s was not reached within draws=%s", aim.target, aim.most)
+            end = "before the run was stopped" if self._view.stopped else f"within draws={aim.most}"
+            _log.warning("until=%s was not reached %s", aim.target, end)
 
 
 class Hearing:

@@ -36,6 +36,7 @@ from cloudposterior.cluster.losses import Losses
 from cloudposterior.cluster.sealed import submit
 from cloudposterior.cluster.sending import send_bytes
 from cloudposterior.cluster.stopping import stop
+from cloudposterior.cluster.workers import running_workers
 from cloudposterior.config import cluster_setting
 from cloudposterior.errors import ClusterWarning, tell
 from cloudposterior.events import Event, Phase, TaskBegun, WorkerLost
@@ -193,7 +194,7 @@ class Drive:
         return self.failed
 
     def _begin(self, groups: Iterable[_Chains], states: Mapping[int, State]) -> None:
-        workers = _running(self._client)
+        workers = running_workers(self._client)
         for number, chains in enumerate(groups):
             first = f"{self._name}-{words(chains)}-"
             line = Line(chains, -number, first, state=states.get(chains[0]))
@@ -243,7 +244,9 @@ class Drive:
 
     def _advance(self, line: Line) -> Future:
         key = f"{line.prefix}{line.segments}{line.origin}-{self._run_key}"
-        seconds = self._segment_s if line.segments else self._first_s
+        # after a death too: a chain of which something comes in soon is not to blame for the next
+        is_first = not line.segments or bool(line.deaths)
+        seconds = self._first_s if is_first else self._segment_s
         future = submit(
             self._client,
             tasks.advance,
@@ -472,11 +475,6 @@ class Drive:
         for future in (self._model, self._arguments, self._run):
             future.release()
         self._of.clear()
-
-
-def _running(client: Client) -> list[str]:
-    workers = client.scheduler_info(n_workers=-1).get("workers", {})
-    return sorted(address for address, of in workers.items() if of["status"] == "running")
 
 
 def _error(future: Future) -> BaseException | None:

@@ -8,6 +8,7 @@ from typing import Any
 from xarray import DataTree
 
 from cloudposterior.cache import Cache, Entry
+from cloudposterior.cache.protocol import near_entries
 from cloudposterior.errors import CacheWarning, tell
 from cloudposterior.operations.request import Request
 from cloudposterior.operations.sample import SampleCall
@@ -57,7 +58,8 @@ def find_earlier(
     if cache is None or request is None or call.until is not None:
         return None
     try:
-        found = [e for e in cache.entries() if e.record.model == request.model_name]
+        names = {"model": request.model_name, "label": request.label}
+        found = list(near_entries(cache, request.token, **names)[0])
         if not found or not draws_go_on(call.model, **_asked(call, resolved)):
             return None
         wanted = request.manifest()

@@ -96,6 +96,8 @@ class Parts:
         By chain, where those go on from of which the first draws were found.
     whole : list of int
         The chains of which all draws were found.
+    keeps : bool
+        Whether a run that ended without all draws has left some here.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Parts:
         self._until = [0] * chains
         self.states: dict[int, State] = {}
         self.whole: list[int] = []
+        self.keeps = False
         self._every_s = float(parse_timedelta(cluster_setting("keep-every")))
         self._began = time.perf_counter()
         self._next = self._began + self._every_s
@@ -223,9 +226,7 @@ class Parts:
                 error.add_note(kept)
             raise
         if not (unless() or all(join.is_whole(chain) for chain in range(self._chains))):
-            kept = self._keep(join, seed, _EVEN_WHEN_INTERRUPTED)
-            if kept and not self._quiet:
-                _log.info("%s", kept)
+            self.keeps = bool(self._keep(join, seed, _EVEN_WHEN_INTERRUPTED))
 
     def _keep(self, join: _Join, seed: Any, kinds: _Kinds = (Exception,)) -> str:
         """Keep what is new; say what is kept now, or nothing if nothing is."""

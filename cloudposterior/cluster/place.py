@@ -127,6 +127,7 @@ class RunOnCluster:
     client: Client
     view: RunView
     _ends: dict[int, State] = field(default_factory=dict)
+    _parts: list[Parts] = field(default_factory=list)
     # of a run that a worker drove
     _told: list[DataTree] = field(default_factory=list)
 
@@ -194,6 +195,7 @@ class RunOnCluster:
             # chains that talk to each other are worth nothing alone
             return self._result(drawing, prepared, _keep_nothing)
         parts, join, seed = prepared.parts, prepared.join, prepared.seed
+        self._parts.append(parts)
         with parts.kept_from(join, seed, unless=lambda: bool(drawing.reached)):
             result = self._result(drawing, prepared, partial(parts.look, join, seed))
         if keeps_states(self.call, prepared.resolved):
@@ -230,6 +232,10 @@ class RunOnCluster:
         if self._told:
             return self._told[0]
         return tree_of_states(self._ends) if self._ends else None
+
+    def keeps(self) -> bool:
+        """Tell whether draws of a run that was cut short are kept, for the same call to go on."""
+        return any(parts.keeps for parts in self._parts)
 
     def _joined(self, submitted: SubmittedRun) -> tuple[Any, Any]:
         """Wait for a run that was submitted, which a worker drives."""

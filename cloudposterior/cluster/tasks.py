@@ -19,6 +19,7 @@ from cloudposterior.events import TOPIC, ChainReport, Event, Phase, TaskBegun, t
 from cloudposterior.operations import work
 from cloudposterior.operations.given import Block, Groups
 from cloudposterior.operations.work import Computed
+from cloudposterior.samplers.freed import freed_kept
 from cloudposterior.samplers.protocol import (
     REPORT_EVERY_S,
     Budget,
@@ -56,12 +57,19 @@ def with_arguments(run: Run, arguments: bytes) -> Run:
     return replace(run, arguments=arguments)
 
 
+@contextmanager
+def _as_a_task() -> Iterator[None]:
+    """Compute in the one thread of a task, and keep memory from one draw to the next."""
+    with one_thread(), freed_kept():
+        yield
+
+
 def start(sampler: Sampler, model: bytes, run: Run, chains: tuple[int, ...]) -> State:
     """Make a chain ready for its first draw."""
     tell = _teller(run.key)
     for chain in chains:
         tell(Phase("compiling", chain, _current_worker()))
-    with _as_chain_error(chains), one_thread():
+    with _as_chain_error(chains), _as_a_task():
         check_versions(run.versions, _current_worker())
         return sampler.start(model, run, chains)
 
@@ -95,7 +103,7 @@ def advance(
     if stopped():
         return state, []
     tell = _teller(run.key)
-    with _as_chain_error(state.chains), one_thread():
+    with _as_chain_error(state.chains), _as_a_task():
         check_versions(run.versions, _current_worker())
         sampler.prepare(model, run)
         tell(TaskBegun(_current_key(), _current_worker()))
@@ -111,7 +119,7 @@ def compute_blocks(
     name: str, model: bytes, run: Run, data: Groups, blocks: Sequence[tuple[Block, Groups]]
 ) -> list[Computed]:
     """Compute blocks of draws; see `operations.work`."""
-    with _as_error_of(name), one_thread():
+    with _as_error_of(name), _as_a_task():
         check_versions(run.versions, _current_worker())
         return work.compute_blocks(name, model, run, data, blocks)
 
@@ -128,7 +136,7 @@ def compute_whole(name: str, model: bytes, run: Run) -> list[Computed]:
             due[0] = time.monotonic() + REPORT_EVERY_S
             tell(Phase("computing", None, worker, words))
 
-    with _as_error_of(name), one_thread():
+    with _as_error_of(name), _as_a_task():
         check_versions(run.versions, worker)
         return work.compute_whole(name, model, run, watch)
 

@@ -6,9 +6,9 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dask.base import tokenize
@@ -22,7 +22,12 @@ from cloudposterior.cluster.line import lost
 from cloudposterior.cluster.sealed import submit
 from cloudposterior.cluster.sending import send_bytes
 from cloudposterior.cluster.versions import PACKAGES, versions_here
-from cloudposterior.cluster.workers import Absence, check_workers, wait_for_workers
+from cloudposterior.cluster.workers import (
+    Absence,
+    check_workers,
+    running_workers,
+    wait_for_workers,
+)
 from cloudposterior.errors import ClusterError
 from cloudposterior.operations.call import FunctionCall
 from cloudposterior.operations.given import BLOCK_DRAWS, Block, Blocks, bytes_of
@@ -83,6 +88,10 @@ class WorkOnCluster:
     def states(self) -> DataTree | None:
         """Give none: there are no chains."""
         return None
+
+    def keeps(self) -> bool:
+        """Tell that none are."""
+        return False
 
     def forget(self, request: Request, cache: Cache) -> None:
         """Do nothing: no part of a run is kept."""
@@ -175,7 +184,7 @@ class WorkOnCluster:
         samples: DataTree = computed.samples
         return samples
 
-    def _submit(self, function: Any, *args: Any, key: str) -> Future:
+    def _submit(self, function: Any, *args: Any, key: str, worker: str | None = None) -> Future:
         name = self.call.function.attribute
         future = submit(
             self.client,
@@ -183,6 +192,8 @@ class WorkOnCluster:
             self.call.name,
             *args,
             key=f"{name}-{key}-{args[1].key}",
+            workers=worker,
+            allow_other_workers=worker is not None,
             pure=False,
         )
         self._held.append(future)
@@ -251,7 +262,8 @@ class _InBlocks:
 
     A block is the same wherever it is computed. Where it takes longer to bring the result of one
     here than to compute it, those that are left are computed here. Where results are large, so that
-    this may be so, the first ones are.
+    this may be so, the first ones are; all of them then take one call, which needs no more memory
+    than the result.
     """
 
     def __init__(
@@ -269,9 +281,10 @@ class _InBlocks:
         self._run = run
         self._blocks = blocks
         self._all = list(blocks)
-        self._waiting = iter(self._all)
+        self._waiting = deque(self._all)
         self._joined = joined
         self._done = 0
+        self._ahead = max(1, sum(work.client.nthreads().values())) * _AHEAD
         # of a task, until it is known how long a block takes
         self._size = 1
         self._data: Any = dict(blocks.data)
@@ -285,17 +298,18 @@ class _InBlocks:
         work = self._work
         self._show()
         if BLOCK_DRAWS * bytes_of(work.call.computes(), work.call.model) > _LARGE_BYTES:
-            for block in islice(self._waiting, _TRIED):
+            for block in self._taken(_TRIED):
                 self._take(self._computed_here(block))
-        ahead = max(1, sum(work.client.nthreads().values())) * _AHEAD
-        first = [future for future in (self._next() for _ in range(ahead)) if future is not None]
+            if self._is_cheaper_here and not self._joined.is_large and self._blocks.in_order:
+                return self._computed_at_once()
+        first = [future for future in self._first() if future is not None]
         for computed, moving_s in work._as_they_come(first, self._next):
             self._moving_s = min(self._moving_s, moving_s / len(computed))
             for one in computed:
                 self._take(one)
             self._size = _size(computed)
-        for block in self._waiting:
-            self._take(self._computed_here(block))
+        while self._waiting:
+            self._take(self._computed_here(self._waiting.popleft()))
         return self._joined.tree()
 
     @property
@@ -304,17 +318,27 @@ class _InBlocks:
         # what is compiled on a worker has to be compiled here, too
         return math.isfinite(saved) and saved > self._compiled_s
 
-    def _computed_here(self, block: Block) -> Computed:
+    def _computed_at_once(self) -> DataTree:
+        work, seed = self._work, self._run.seed
+        work.view.phase("computing", "all blocks here, which is faster than to bring them")
+        seeds = [] if seed is None else self._blocks.seeds(seed)
+        tree: DataTree = self._computed_here(self._blocks.whole, seeds).samples
+        return tree
+
+    def _computed_here(self, block: Block, seeds: Sequence[tuple[int, int]] = ()) -> Computed:
         self._work._watch()
-        name, draws = self._work.call.name, self._blocks.draws(block)
+        name, part = self._work.call.name, [(block, self._blocks.draws(block))]
         # as on a worker, where BLAS has one thread and so other last bits
         with one_thread(), interrupts_noted() as noted:
-            (one,) = compute_blocks(name, self._packed, self._run, self._data, [(block, draws)])
+            (one,) = compute_blocks(name, self._packed, self._run, self._data, part, seeds)
         if noted:
             raise KeyboardInterrupt
         self._moving_s = min(self._moving_s, one.samples.nbytes / _MOVED_BYTES_A_SECOND)
         self._compiled_s = 0.0
         return replace(one, compiled_s=0.0)
+
+    def _taken(self, many: int) -> list[Block]:
+        return [self._waiting.popleft() for _ in range(min(many, len(self._waiting)))]
 
     def _take(self, one: Computed) -> None:
         assert one.block is not None
@@ -330,8 +354,16 @@ class _InBlocks:
     def _show(self) -> None:
         self._work.view.phase("computing", f"{self._done} of {len(self._all)} blocks")
 
-    def _next(self) -> Future | None:
-        blocks = [] if self._is_cheaper_here else list(islice(self._waiting, self._size))
+    def _first(self) -> Iterator[Future | None]:
+        # left to itself, Dask prefers the worker that holds the model already
+        workers = running_workers(self._work.client)
+        for number in range(self._ahead):
+            yield self._next(workers[number % len(workers)] if workers else None)
+
+    def _next(self, worker: str | None = None) -> Future | None:
+        # less and less, so that all workers end at about the same time
+        size = min(self._size, math.ceil(len(self._waiting) / self._ahead))
+        blocks = [] if self._is_cheaper_here else self._taken(size)
         if not blocks:
             return None
         return self._work._submit(
@@ -341,6 +373,7 @@ class _InBlocks:
             self._data,
             [(block, self._blocks.draws(block)) for block in blocks],
             key=f"{_word(blocks[0])}+{len(blocks)}",
+            worker=worker,
         )
 
 

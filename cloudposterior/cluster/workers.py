@@ -20,7 +20,7 @@ from cloudposterior.errors import ClusterError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["Absence", "check_workers", "wait_for_workers"]
+__all__ = ["Absence", "check_workers", "running_workers", "wait_for_workers"]
 
 _LOOK_AGAIN_S = 0.5
 _ABSENT_S = 2.5
@@ -57,7 +57,7 @@ def wait_for_workers(
         If there is none within the setting ``cloudposterior.cluster.wait-timeout``, or the
         scheduler goes away meanwhile.
     """
-    if _has_running_worker(client):
+    if running_workers(client):
         return
     limit = cluster_setting("wait-timeout")
     address = client.scheduler.address
@@ -77,7 +77,7 @@ def _wait(
     client: Client, want: Future, deadline: float, address: str, watch: Callable[[], bool]
 ) -> None:
     # where workers appear and are busy at once, the task does not finish, and need not
-    while not (want.done() or _has_running_worker(client)):
+    while not (want.done() or running_workers(client)):
         if watch():
             raise KeyboardInterrupt("stopped before there was a worker")
         left = deadline - time.monotonic()
@@ -99,8 +99,15 @@ def _wait(
         )
 
 
-def _has_running_worker(client: Client) -> bool:
-    return any(worker["status"] == "running" for worker in _workers(client).values())
+def running_workers(client: Client) -> list[str]:
+    """Give the addresses of the workers that take tasks, in order.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected, synchronous client.
+    """
+    return sorted(a for a, worker in _workers(client).items() if worker["status"] == "running")
 
 
 def _workers(client: Client) -> dict[str, Any]:

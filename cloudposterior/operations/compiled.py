@@ -6,8 +6,9 @@ when it comes to them in another way.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +19,15 @@ import pymc.stats.log_density
 
 from cloudposterior.samplers.doors import doors
 from cloudposterior.samplers.kept import KeptModel
+from cloudposterior.samplers.seeds import seeds_of
 
 __all__ = ["compiled_once"]
 
 
 @contextmanager
-def compiled_once(kept: KeptModel, key: Hashable) -> Iterator[list[float]]:
+def compiled_once(
+    kept: KeptModel, key: Hashable, seeds: Sequence[tuple[int, int]] = ()
+) -> Iterator[list[float]]:
     """Have PyMC find what it compiled for a call before, in this thread.
 
     Parameters
@@ -32,6 +36,9 @@ def compiled_once(kept: KeptModel, key: Hashable) -> Iterator[list[float]]:
         The model; its lock is held.
     key : hashable
         Tells apart calls for which other functions are compiled.
+    seeds : sequence of tuple of int
+        For so many draws, one after the other, each of these seeds; none for the one that PyMC is
+        given, for all of them.
 
     Yields
     ------
@@ -39,8 +46,9 @@ def compiled_once(kept: KeptModel, key: Hashable) -> Iterator[list[float]]:
         For how long something was compiled, each time, in seconds.
     """
     keeping = _Keeping(kept, key)
+    forward = _forward(keeping, seeds)
     with (
-        doors(pymc.sampling.forward, compile_forward_sampling_function=_forward(keeping)),
+        doors(pymc.sampling.forward, compile_forward_sampling_function=forward),
         doors(pymc.stats.log_density, remove_value_transforms=_untransformed(keeping)),
         _deterministics(keeping),
     ):
@@ -68,7 +76,7 @@ class _Keeping:
         return self.kept.once((kind, self.key), timed)
 
 
-def _forward(keeping: _Keeping) -> Callable[..., Any]:
+def _forward(keeping: _Keeping, seeds: Sequence[tuple[int, int]]) -> Callable[..., Any]:
     """Compile what draws predictions once, and give it the seed of each block."""
 
     def answer(own: Callable[..., Any], *args: Any, random_seed: Any, **kwargs: Any) -> Any:
@@ -82,11 +90,30 @@ def _forward(keeping: _Keeping) -> Callable[..., Any]:
             with doors(pymc.pytensorf, reseed_rngs=note):
                 return own(*args, random_seed=random_seed, **kwargs), generators
 
-        compiled, generators = keeping.once("forward", compile_it)
+        (draw, volatile), generators = keeping.once("forward", compile_it)
         pymc.pytensorf.reseed_rngs(generators, random_seed)
-        return compiled
+        return _seeded(draw, generators, seeds) if seeds else draw, volatile
 
     return answer
+
+
+def _seeded(
+    draw: Callable[..., Any], generators: list[Any], seeds: Sequence[tuple[int, int]]
+) -> Callable[..., Any]:
+    """Draw with each of the seeds for as many draws as it counts for."""
+    starts = itertools.accumulate((draws for draws, _ in seeds), initial=0)
+    anew = dict(zip(starts, (seed for _, seed in seeds), strict=False))
+    numbers = itertools.count()
+
+    def seeded(*args: Any, **kwargs: Any) -> Any:
+        seed = anew.get(next(numbers))
+        if seed is not None:
+            pymc.pytensorf.reseed_rngs(generators, *seeds_of(seed, 1))
+        return draw(*args, **kwargs)
+
+    # PyMC asks it for its inputs
+    seeded.maker = draw.maker  # type: ignore[attr-defined]
+    return seeded
 
 
 def _untransformed(keeping: _Keeping) -> Callable[..., Any]:

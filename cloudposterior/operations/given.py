@@ -131,8 +131,7 @@ class Blocks:
     length: int = BLOCK_DRAWS
 
     def __iter__(self) -> Iterator[Block]:
-        sizes = {dim: len(values) for dim, values in self.coords.items()}
-        longest = max(reversed(sizes), key=lambda dim: sizes[dim], default="")
+        sizes, longest = self._sizes, self._longest
         steps = {dim: self.length if dim == longest else 1 for dim in sizes}
         counts = (range(-(-size // steps[dim])) for dim, size in sizes.items())
         for number in itertools.product(*counts):
@@ -141,6 +140,31 @@ class Blocks:
                 number,
                 {d: slice(at, min(at + steps[d], sizes[d])) for d, at in starts.items()},
             )
+
+    @property
+    def whole(self) -> Block:
+        """All draws, as if they were one block."""
+        return Block((), {dim: slice(0, size) for dim, size in self._sizes.items()})
+
+    def seeds(self, entropy: int) -> list[tuple[int, int]]:
+        """Give the number of draws and the seed of each block."""
+        return [(math.prod(block.sizes.values()), block.seed(entropy)) for block in self]
+
+    @property
+    def in_order(self) -> bool:
+        """Whether a loop through all draws comes to one block after the other."""
+        sizes, dims = self._sizes, list(self.coords)
+        after = dims[dims.index(self._longest) + 1 :] if dims else []
+        return all(sizes[dim] == 1 for dim in after)
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {dim: len(values) for dim, values in self.coords.items()}
+
+    @property
+    def _longest(self) -> str:
+        sizes = self._sizes
+        return max(reversed(sizes), key=lambda dim: sizes[dim], default="")
 
     def draws(self, block: Block) -> Groups:
         """Give the draws of a block, as the group that they are; none where there are none yet."""

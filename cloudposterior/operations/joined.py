@@ -36,6 +36,11 @@ class Joined:
         self._groups: dict[str, Dataset] = {}
         self._is_large = False
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the result is to stay on disk, as far as one block tells."""
+        return self._is_large
+
     def add(self, part: Any, block: Block) -> None:
         """Take in the result of a block, whose dimensions may come in any order."""
         datasets = {name: child.to_dataset() for name, child in part.children.items()}

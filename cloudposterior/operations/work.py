@@ -53,6 +53,7 @@ def compute_blocks(
     run: Run,
     data: Groups,
     blocks: Sequence[tuple[Block, Groups]],
+    seeds: Sequence[tuple[int, int]] = (),
 ) -> list[Computed]:
     """Compute a call for some of its draws.
 
@@ -68,6 +69,9 @@ def compute_blocks(
         Groups of the posterior that count for every block.
     blocks : sequence of tuple of Block and mapping
         The blocks, with their draws.
+    seeds : sequence of tuple of int
+        For so many draws, one after the other, each of these seeds, where one block stands for
+        several; none for the seed of each block.
     """
     with _surrounded(name, model, run) as (kept, said):
         key = _key(name, kept, run, data, blocks[0])
@@ -75,7 +79,7 @@ def compute_blocks(
         computed = []
         for block, draws in blocks:
             began = time.perf_counter()
-            with compiled_once(kept, key) as compiling:
+            with compiled_once(kept, key, seeds) as compiling:
                 found = call.compute_block(block, {**draws, **data}, run.seed)
             elapsed, compiled = time.perf_counter() - began, sum(compiling)
             computed.append(Computed(block, found, elapsed - compiled, compiled, tuple(said)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cloudposterior.events import ChainReport, Diagnosis, Event, Phase, literal
 
@@ -262,12 +262,16 @@ class RunTable:
             return
         chain = self._chains[report.chain]
         chain.worker = report.worker or chain.worker
-        # a chain that was lost with its worker begins again; its bar waits until it has caught up
-        if chain.report is None or report.drawn >= chain.report.drawn:
+        if chain.report is None or _is_news(report, chain.report):
             chain.report = report
             chain.phase = _phase_of(report)
         elif chain.phase == "compiling":
             chain.phase = _phase_of(report)
+
+    def cut(self, draws: int) -> list[ChainReport]:
+        """Give reports of the chains as whole after so many draws, not counting tuning."""
+        reports = [chain.report for chain in self._chains if chain.report is not None]
+        return [replace(of, drawn=of.tune + draws, total=of.tune + draws) for of in reports]
 
     def follow(self, other: Table) -> None:
         """Show the chains of a run that somebody else tells of."""
@@ -358,8 +362,20 @@ def _short(name: str) -> str:
     return name if len(name) <= 40 else f"{name[:39]}\N{HORIZONTAL ELLIPSIS}"
 
 
+def _is_whole(report: ChainReport) -> bool:
+    return report.drawn >= report.total
+
+
+def _is_news(report: ChainReport, known: ChainReport) -> bool:
+    if _is_whole(known):
+        # it stays so, at its end; one that was cut had been drawn further
+        return _is_whole(report) and report.drawn <= known.drawn
+    # a chain that was lost with its worker begins again; its bar waits until it has caught up
+    return _is_whole(report) or report.drawn >= known.drawn
+
+
 def _phase_of(report: ChainReport) -> str:
-    if report.drawn >= report.total:
+    if _is_whole(report):
         return "finished"
     return "tuning" if report.drawn < report.tune else "sampling"
 

@@ -61,6 +61,7 @@ class RunView:
         self._next_heard = 0.0
         self.listener: Callable[[Table], None] | None = None
         """Called with the table while it is drawn, in the thread that samples."""
+        self._why_short = ""
         self._display: Display
         try:
             self._display = choose(self.stop)
@@ -95,7 +96,8 @@ class RunView:
         if kind is not None and not issubclass(kind, KeyboardInterrupt):
             self.tell(Phase("failed"))
         else:
-            self.tell(Phase("stopped" if self.stopped or kind is not None else "finished"))
+            stopped = self.stopped or kind is not None
+            self.tell(Phase("stopped") if stopped else Phase("finished", detail=self._why_short))
 
     @property
     def watched(self) -> bool:
@@ -114,6 +116,14 @@ class RunView:
     def go_on(self) -> None:
         """Forget that somebody asked: it came when all had been drawn."""
         self._stop.clear()
+
+    def cut(self, draws: int, why: str) -> None:
+        """Show the chains as whole after so many draws, not counting tuning, and say why."""
+        self._why_short = why
+        with self._lock:
+            whole = self.table.cut(draws)
+        for report in whole:
+            self.tell(report)
 
     def share(self, elsewhere: _Elsewhere) -> None:
         """Have the run looked at elsewhere as well, from now on."""

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -178,6 +179,43 @@ def test_remote_upkeep(place, remote_cache, make_tree, make_record):
     assert not remote_cache.discard(record.token, model=record.model, label=record.label)
     assert remote_cache.clear() == made[3:]
     assert place.names() == foreign
+
+
+def test_remote_near_reads_what_is_near(place, remote_cache, make_tree, make_record, monkeypatch):
+    made = [remote_cache.put(make_tree(n), make_record(str(n))) for n in range(3)]
+    for model in ("radon-b", "other", "of another kind", "a", "b", "c"):
+        remote_cache.put(make_tree(), make_record(model, model=model))
+    place.write("radon/deep/er/x.nc", b"mine" * 100)
+    read = []
+    parts = remote.RemoteStore._parts
+
+    def count(store, items, starts):
+        read.extend(f"{item.directory}/{item.name}" for item in items)
+        return parts(store, items, starts)
+
+    monkeypatch.setattr(remote.RemoteStore, "_parts", count)
+    record = make_record("0")
+    own, others = remote_cache.near(record.token, model=record.model, label=record.label)
+    assert read == []
+    listed = list(own)
+    assert listed[0] == made[0] and sorted(listed, key=str) == sorted(made, key=str)
+    assert {name.partition("/")[0] for name in read} == {"radon"}
+    assert next(others).record.model == "radon-b"
+    assert len({entry.record.model for entry in others}) == 4
+    # an empty place, and one that was never made
+    empty = RemoteCache(f"{place.url}/none", **place.options)
+    own, others = empty.near(record.token, model=record.model, label=record.label)
+    assert list(own) == list(others) == []
+
+
+def test_remote_near_gives_the_newest_first(place, remote_cache, make_tree, make_record):
+    made = []
+    for number in range(3):
+        made.append(remote_cache.put(make_tree(number), make_record(str(number))))
+        time.sleep(1.1)  # S3 has whole seconds
+    record = make_record("new")
+    own, _ = remote_cache.near(record.token, model=record.model, label=record.label)
+    assert list(own) == made[::-1]
 
 
 def test_remote_listing_reads_ends_only(place, remote_cache, make_tree, make_record, monkeypatch):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cloudposterior.cache import DiskCache
+from cloudposterior.cache import DiskCache, upkeep
 from cloudposterior.errors import CacheFileError
 
 pytestmark = pytest.mark.once
@@ -30,6 +30,94 @@ def filled(cache, make_tree, make_record):
 def test_entries_are_listed_by_date(filled):
     cache, made = filled
     assert cache.entries() == made
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The entries that are read, in order."""
+    seen, as_entry = [], upkeep.as_entry
+
+    def count(path, seal):
+        seen.append(as_entry(path, seal))
+        return seen[-1]
+
+    monkeypatch.setattr(upkeep, "as_entry", count)
+    return seen
+
+
+def put_at(cache, tree, record, day):
+    """Put a result, as if it were done at noon of a day of January."""
+    entry = cache.put(tree, record)
+    noon = datetime(2026, 1, day, 12, tzinfo=UTC).timestamp()
+    os.utime(entry.path, (noon, noon))
+    return entry
+
+
+def near(cache, record):
+    return cache.near(record.token, model=record.model, label=record.label)
+
+
+def test_near_gives_the_entry_itself_and_then_the_newest_files(cache, make_tree, make_record):
+    made = [put_at(cache, make_tree(n), make_record(str(n)), day=1 + n) for n in range(4)]
+    own, others = near(cache, make_record("1"))
+    assert list(own) == [made[1], made[3], made[2], made[0]]
+    assert list(others) == []
+    own, _ = near(cache, make_record("none of them"))
+    assert list(own) == made[::-1]
+
+
+def test_near_reads_what_is_asked_for_and_nothing_of_other_models(
+    cache, read, make_tree, make_record
+):
+    made = [put_at(cache, make_tree(), make_record(str(n)), day=1 + n) for n in range(5)]
+    for number in range(20):
+        cache.put(make_tree(), make_record(f"other {number}", model=f"other{number}"))
+    read.clear()
+    own, _ = near(cache, make_record("new"))
+    assert read == []
+    assert [next(own), next(own)] == made[:2:-1] == read
+    assert list(own) == made[2::-1]
+    assert read == made[::-1]
+
+
+def test_near_is_bounded_in_a_directory_of_thousands(
+    cache, read, make_tree, make_record, monkeypatch
+):
+    monkeypatch.setattr(upkeep, "_MOST_OWN", 3)
+    monkeypatch.setattr(upkeep, "_MOST_OF_OTHERS", 2)
+    for model in ("radon", "radon-b"):
+        for number in range(6):
+            record = make_record(f"{model}{number}", model=model)
+            put_at(cache, make_tree(), record, day=1 + number)
+    read.clear()
+    own, others = near(cache, make_record("radon0"))
+    tokens = [make_record(f"radon{number}").token for number in (0, 5, 4)]
+    assert [entry.record.token for entry in own] == tokens
+    assert len(read) == 3
+    assert [entry.record.model for entry in others] == ["radon-b"] * 2
+    assert len(read) == 5
+
+
+def test_near_looks_at_the_models_whose_names_have_most_in_common(
+    cache, read, make_tree, make_record
+):
+    for model in ("a-b", "a-b-c-d", "d-e", "f", "a-c", "Intercept-x", "k", "l", "m"):
+        cache.put(make_tree(), make_record(model, model=model))
+    read.clear()
+    own, others = near(cache, make_record("new", model="a-b-c"))
+    assert list(own) == []
+    assert [entry.record.model for entry in others][:3] == ["a-b", "a-b-c-d", "a-c"]
+    assert len(read) == 5
+
+
+def test_near_leaves_out_broken_files_and_what_is_no_directory(cache, make_tree, make_record):
+    own, others = near(cache, make_record())
+    assert list(own) == list(others) == []  # nothing was ever kept there
+    entry = cache.put(make_tree(), make_record())
+    (cache.root / "radon" / "torn.nc").write_bytes(b"no netCDF")
+    (cache.root / "radon-b").write_text("no directory")
+    own, others = near(cache, make_record("new"))
+    assert list(own) == [entry] and list(others) == []
 
 
 def test_prune_without_a_limit_removes_nothing(filled):

@@ -83,6 +83,7 @@ class Scripted(Counting):
         if needless:
             self._note("begun-again", f"{chain} {number}")
         end = self.total if self.stateless else min(state.drawn + self.per_segment, self.total)
+        self._note("lengths", f"{chain} {number} {round(1000 * budget.seconds)}")
         while (drawn := state.drawn + len(values)) < end and not budget.stopped():
             if len(values) == self.per_segment // 2:
                 self._suffer(chain, number, budget)
@@ -180,6 +181,10 @@ class Notes:
     def begun_again(self) -> list[tuple[int, ...]]:
         """Chain and number of segments that were begun after they had come in."""
         return self._lines("begun-again")
+
+    def lengths_ms(self, chain: int, number: int) -> list[int]:
+        """How long a segment was to take, each time that it was begun."""
+        return [ms for *of, ms in self._lines("lengths") if of == [chain, number]]
 
     @property
     def drawn_again(self) -> list[tuple[int, ...]]:

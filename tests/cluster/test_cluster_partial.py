@@ -396,21 +396,47 @@ def interrupted_after(chains: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def test_interrupted_run_keeps_its_finished_chains(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     undisturbed = scripted.undisturbed()
     scripted.script(lags=3)
     with (
         interrupted_after(3, monkeypatch),
-        pytest.warns(cp.CacheWarning, match="sampling was interrupted"),
+        pytest.warns(cp.CacheWarning) as told,
+        caplog.at_level("INFO", logger="pymc"),
     ):
         short = scripted.sample(MEMORY, random_seed=5)
+    # one message says both that there is no result, and that the draws are not lost
+    (warning,) = told
+    assert str(warning.message) == (
+        "sampling was interrupted (3 of 4 chains, 20 of 20 draws): what there is is returned, and "
+        "not cached as a result; what the same call can go on from is kept, and it draws only the "
+        "rest"
+    )
+    assert "cache" not in caplog.text
     assert to_tree(short)["posterior"].sizes["chain"] == 3
     # the last one may have come some way, too
     assert set(numbers(MEMORY)) >= {0, 1, 2}
     scripted.script()
     assert_same_result(scripted.sample(MEMORY, random_seed=5), undisturbed)
     assert scripted.drawn() == [3]
+
+
+def test_interrupted_run_of_which_nothing_is_kept_says_so(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.script(lags=3)
+    with (
+        interrupted_after(3, monkeypatch),
+        pytest.warns(cp.CacheWarning, match=r"what there is is returned, and not cached$"),
+    ):
+        # nobody else's callback sees the draws of an earlier run
+        scripted.sample(MEMORY, random_seed=5, callback=_nobody)
+    assert numbers(MEMORY) == []
+
+
+def _nobody(*_: Any, **__: Any) -> None:
+    pass
 
 
 def test_chains_that_are_returned_alone_are_kept_too(scripted: Scripted) -> None:

@@ -15,6 +15,7 @@ import cloudposterior as cp
 from cloudposterior.cluster import place
 from cloudposterior.posterior import to_tree
 from cloudposterior.progress.table import Table
+from cloudposterior.progress.terminal import line_of
 from tests.cluster.conftest import until
 
 
@@ -155,6 +156,41 @@ def test_table_names_the_phases_before_the_draws(two_workers: Client, shown: Kep
 def test_table_can_be_silenced(two_workers: Client, shown: Kept, how: dict[str, Any]) -> None:
     cp.sample(funnel(), **REQUEST, **how, cluster=two_workers, cache=False)
     assert shown.tables == []
+
+
+def test_run_that_reached_its_target_is_finished_with_full_bars(
+    two_workers: Client, shown: Kept, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = {**REQUEST, "draws": 50_000, "until": {"r_hat": 50.0}}
+    with caplog.at_level("INFO", logger="pymc"):
+        result = cp.sample(funnel(), **request, cluster=two_workers, cache=False)
+    told = f"until={result.attrs['cloudposterior_until']}"
+    draws = to_tree(result)["posterior"].sizes["draw"]
+    assert told == f"until=R-hat 50: reached after {draws} draws"
+    assert told in caplog.text
+    last = shown.tables[-1]
+    assert last.lines()[-1 - bool(last.health)].startswith(f"Finished ({told}) after ")
+    assert (last.finished, last.phase) == (3, "finished")
+    for row in last.rows:
+        assert (row.drawn, row.total, row.fraction) == (60 + draws, 60 + draws, 1.0)
+    (text,) = (line for line in line_of(last).splitlines() if "of the draws" in line)
+    assert "100% of the draws, 3 of 3 chains finished" in text
+
+
+def test_run_that_is_stopped_before_its_target_says_so(
+    two_workers: Client, shown: Kept, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stop(trace: Any, draw: Any) -> None:
+        if draw.draw_idx == 100:
+            (run,) = cp.runs()
+            run.stop()
+
+    request = {**REQUEST, "draws": 5_000_000, "callback": stop, "until": {"ess": 1e6}}
+    cp.sample(funnel(), **request, cluster=two_workers, cache=False)
+    assert "until=ESS 1e+06 was not reached before the run was stopped" in caplog.text
+    last = shown.tables[-1]
+    assert last.phase == "stopped"
+    assert all(row.total == 5_000_060 and row.phase == "stopped" for row in last.rows if row.total)
 
 
 def test_run_that_is_stopped_gives_the_draws_it_has(two_workers: Client, shown: Kept) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,9 +149,9 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     keys: list[str] = []
     submit = work.WorkOnCluster._submit
 
-    def noting(self: Any, *args: Any, key: str) -> Any:
+    def noting(self: Any, *args: Any, key: str, **where: Any) -> Any:
         keys.append(key)
-        return submit(self, *args, key=key)
+        return submit(self, *args, key=key, **where)
 
     monkeypatch.setattr(work.WorkOnCluster, "_submit", noting)
     return keys
@@ -359,6 +360,53 @@ def test_blocks_that_are_computed_here_have_one_thread(
     assert not threads
     assert same(there(WORK[name], two_workers), there_alone)
     assert set(threads) == {1}
+
+
+@pytest.fixture
+def taken_here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many draws were computed here with each call, since nothing is slower than to move."""
+    many: list[int] = []
+    compute = work.compute_blocks
+
+    def noting(*args: Any) -> Any:
+        many.extend(math.prod(block.sizes.values()) for block, _ in args[4])
+        return compute(*args)
+
+    monkeypatch.setattr(work, "_LARGE_BYTES", 1)
+    monkeypatch.setattr(work, "_MOVED_BYTES_A_SECOND", 1)
+    monkeypatch.setattr(work, "compute_blocks", noting)
+    return many
+
+
+AT_ONCE = {**BY_BLOCKS, **{name: WORK[name] for name in ("log-likelihood", "deterministics")}}
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_what_is_moved_slower_than_computed_is_computed_here_in_one_call(
+    name: str, two_workers: Client, taken_here: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as never:
+        never.setattr(work, "_TRIED", 0)
+        in_blocks = there(AT_ONCE[name], two_workers)
+        assert not taken_here
+    assert same(there(AT_ONCE[name], two_workers), in_blocks)
+    first, second, whole = taken_here
+    assert first == second == BLOCK_DRAWS
+    assert whole == (250 if name == "prior" else 460)
+
+
+def test_draws_whose_blocks_lie_between_each_other_are_computed_block_by_block(
+    two_workers: Client, taken_here: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(p: Any) -> Any:
+        dims = ["draw", "chain"]
+        return pm.sample_posterior_predictive(p, sample_dims=dims, random_seed=1, **QUIET)
+
+    with monkeypatch.context() as never:
+        never.setattr(work, "_TRIED", 0)
+        in_blocks = there(draw, two_workers)
+    assert same(there(draw, two_workers), in_blocks)
+    assert taken_here == [100, 100, 100, 100, 30, 30]
 
 
 LARGE = {"chains": 2, "draws": 12_000}

@@ -246,9 +246,10 @@ def test_no_seed_asks_for_any_and_the_one_that_was_drawn_repeats_it() -> None:
         assert same(pm.sample_posterior_predictive(given, random_seed=seed, **QUIET), first)
 
 
+@pytest.mark.filterwarnings("ignore::cloudposterior.BlockWarning")
 def test_calls_of_other_models_are_pymcs(calls: list[str]) -> None:
-    other = line()
-    with cp.cloud(line(), cache=MemoryCache()), other:
+    model, other = line(), line(shift=1.0)
+    with cp.cloud(model, cache=MemoryCache()), other:
         for _ in range(2):
             WORK["predictive"](posterior_of(other))
             pm.sample_prior_predictive(5, other, random_seed=1)

@@ -70,6 +70,21 @@ def test_table_counts_chains_and_time(table: RunTable, clock: Clock) -> None:
     assert [row.fraction for row in shown.rows] == [1.0, 1.0, 0.75, 0.75]
 
 
+def test_chain_that_is_cut_is_whole_with_the_draws_it_has(table: RunTable) -> None:
+    table.update(report(0, 130, divergences=2, step_size=0.5))
+    table.update(report(1, 150))
+    before = table.snapshot().rows
+    cut = table.cut(20)
+    assert table.snapshot().rows == before  # which others are told of, too
+    assert [(of.chain, of.drawn, of.total) for of in cut] == [(0, 120, 120), (1, 120, 120)]
+    for event in (*cut, report(0, 140), report(1, 200), *cut):  # what workers told may come late
+        table.update(event)
+    first, second = table.snapshot().rows[:2]
+    assert (first.drawn, first.total, first.fraction, first.phase) == (120, 120, 1.0, "finished")
+    assert (first.divergences, first.step_size) == (2, 0.5)
+    assert (second.drawn, second.fraction, second.phase) == (120, 1.0, "finished")
+
+
 def test_chain_is_tuning_until_its_tuning_is_drawn(table: RunTable) -> None:
     phases = []
     for drawn in (0, 99, 100, 200):

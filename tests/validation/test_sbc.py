@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,13 @@ def test_ranks_are_those_of_simuk(options: dict[str, Any]) -> None:
     expected = theirs.simulations["prior_sbc"]["mu"].values[0]
     np.testing.assert_array_equal(ours.ranks["mu"].values, expected)
     assert ours.draws == 40
+
+
+def test_block_around_it_says_nothing_of_its_own_calls(short: dict[str, Any]) -> None:
+    model, other = mean(), mean(prior=4.0)
+    with warnings.catch_warnings(record=True) as said, cp.cloud(other):
+        cp.sbc(model, n=2, thin=1, cache=False, **short)
+    assert not [each for each in said if each.category is cp.BlockWarning]
 
 
 def test_larger_number_goes_on_from_a_smaller_one(short: dict[str, Any], runs: list[Any]) -> None:
