@@ -244,9 +244,10 @@ class Drive:
 
     def _advance(self, line: Line) -> Future:
         key = f"{line.prefix}{line.segments}{line.origin}-{self._run_key}"
-        # after a death too: a chain of which something comes in soon is not to blame for the next
-        is_first = not line.segments or bool(line.deaths)
-        seconds = self._first_s if is_first else self._segment_s
+        seconds = self._segment_s if line.segments else self._first_s
+        if line.deaths:
+            # what comes in soon shows that it is not the chain that ends its workers
+            seconds = self._first_s / 4 ** len(line.deaths)
         future = submit(
             self._client,
             tasks.advance,

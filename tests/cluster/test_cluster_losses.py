@@ -154,7 +154,7 @@ def test_worker_that_dies_in_the_third_segment_of_chain_2_costs_that_segment(
     assert extra_draws(notes) <= 2 * 10
     # the next draws come in soon, and with them the sign that the chain does not kill
     assert notes.lengths_ms(2, 2)[0] == 3000
-    assert notes.lengths_ms(2, 2)[-1] == 500
+    assert notes.lengths_ms(2, 2)[-1] == 125
     assert notes.lengths_ms(2, 5)[-1] == 1000
     assert loss.memory_bytes > 2**20
     until(lambda: not [key for key in known_keys(three) if driven.run.key in key])
