@@ -284,7 +284,7 @@ def wide() -> pm.Model:
 
 @pytest.mark.slow
 def test_worker_that_dies_does_not_change_the_draws_of_nutpie() -> None:
-    options = {**NUTPIE, "draws": 5000, "discard_tuned_samples": True}
+    options = {**NUTPIE, "draws": 40_000, "discard_tuned_samples": True}
     with (
         LocalCluster(
             n_workers=2,
