@@ -34,18 +34,14 @@ class Joined:
         self._coords = coords
         self._scratch = scratch
         self._groups: dict[str, Dataset] = {}
-        self._is_large = False
-
-    @property
-    def is_large(self) -> bool:
+        self.is_large = False
         """Whether the result is to stay on disk, as far as one block tells."""
-        return self._is_large
 
     def add(self, part: Any, block: Block) -> None:
         """Take in the result of a block, whose dimensions may come in any order."""
         datasets = {name: child.to_dataset() for name, child in part.children.items()}
         if not self._groups:
-            self._is_large = stays_on_disk(sum(map(self._size, datasets.values())))
+            self.is_large = stays_on_disk(sum(map(self._size, datasets.values())))
         for name, dataset in datasets.items():
             if name not in self._groups:
                 self._groups[name] = self._room_for(dataset)
@@ -62,7 +58,7 @@ class Joined:
     def _room_for(self, part: Dataset) -> Dataset:
         """Make arrays of the length of all blocks; what all blocks share is there at once."""
         room: dict[str, Variable] = {}
-        empty = self._on_disk if self._scratch and self._is_large else np.empty
+        empty = self._on_disk if self._scratch and self.is_large else np.empty
         for name, values in part.variables.items():
             if name in self._coords:
                 room[str(name)] = Variable(values.dims, self._coords[str(name)], values.attrs)

@@ -11,8 +11,9 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 __all__ = ["freed_kept"]
 
@@ -36,30 +37,31 @@ def freed_kept() -> Iterator[None]:
     or where ``MALLOC_MMAP_THRESHOLD_`` is set, by whoever knows better.
     """
     global _users
-    mallopt = _mallopt()
-    if mallopt is None:
+    libc = _glibc()
+    if libc is None or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         yield
         return
     with _lock:
         _users += 1
-        _set(mallopt, _KEPT, _LARGEST_KEPT)
+        _set(libc, _KEPT, _LARGEST_KEPT)
     try:
         yield
     finally:
         with _lock:
             _users -= 1
             if not _users:
-                _set(mallopt, int(os.environ.get("MALLOC_TRIM_THRESHOLD_", _DEFAULT)), _DEFAULT)
-                ctypes.CDLL(None).malloc_trim(0)
+                _set(libc, int(os.environ.get("MALLOC_TRIM_THRESHOLD_", _DEFAULT)), _DEFAULT)
+                libc.malloc_trim(0)
 
 
-def _set(mallopt: Callable[[int, int], int], kept: int, largest: int) -> None:
-    mallopt(_M_TRIM_THRESHOLD, kept)
-    mallopt(_M_MMAP_THRESHOLD, largest)
+def _set(libc: ctypes.CDLL, kept: int, largest: int) -> None:
+    libc.mallopt(_M_TRIM_THRESHOLD, kept)
+    libc.mallopt(_M_MMAP_THRESHOLD, largest)
 
 
-def _mallopt() -> Callable[[int, int], int] | None:
-    if sys.platform != "linux" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
-        return None
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    """Give the C library of this process; None where it is another one."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     # musl has none
-    return getattr(ctypes.CDLL(None), "mallopt", None)
+    return libc if hasattr(libc, "mallopt") else None
