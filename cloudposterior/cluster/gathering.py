@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cloudposterior.cluster.reach import reaches_workers
+from cloudposterior.cluster.sealed import opened
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -68,7 +69,7 @@ class Gathering:
             now, done = done[:many], done[many:]
             results = self._gather(now)
             for place, future in enumerate(now):
-                result, results[place] = results[place], None
+                result, results[place] = opened(results[place]), None
                 self._measure(result)
                 yield future, result
 

@@ -10,6 +10,7 @@ from xarray import DataTree
 
 from cloudposterior.cache import Entry, Record
 from cloudposterior.cluster.keeping import RUN, keep, kept, keys_of, let_go, parts_kept
+from cloudposterior.cluster.sealed import Sealed, opened
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -86,13 +87,15 @@ class Shelf:
         if not all(keys_of(self._client, self._run, [part])):
             return None
         future = kept(self._client, self._run, part)
-        return None if future is None else self._client.gather(future)
+        return None if future is None else opened(self._client.gather(future))
 
     def _put(self, part: str, value: Any) -> None:
         others = self._others()
         if not others:
             self._at_own.add(part)
-        scatter = partial(self._client.scatter, [value], workers=others, hash=False)
+        scatter = partial(
+            self._client.scatter, [Sealed(value, copied=False)], workers=others, hash=False
+        )
         # what a task scatters stays on its own worker, whatever it asks for
         future: Future
         (future,) = Context().run(scatter)

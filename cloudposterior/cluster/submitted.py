@@ -19,7 +19,7 @@ from xarray import DataTree
 from cloudposterior.cache import Cache, Record
 from cloudposterior.cluster import keeping
 from cloudposterior.cluster.reach import reaches_workers
-from cloudposterior.cluster.sealed import submit
+from cloudposterior.cluster.sealed import opened, submit
 from cloudposterior.cluster.sending import send_bytes
 from cloudposterior.errors import ClusterError
 from cloudposterior.progress.table import Row, RunTable, Table
@@ -204,7 +204,8 @@ class SubmittedRun:
                 future = self._current()
                 if future.exception(timeout=left) is None and not future.cancelled():
                     # past the scheduler, which would hold it all
-                    answer: _Answer = client.gather(future, direct=reaches_workers(client))
+                    sealed = client.gather(future, direct=reaches_workers(client))
+                    answer: _Answer = opened(sealed)
                     return answer
                 future.result()
             except KilledWorker:

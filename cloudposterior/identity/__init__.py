@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# whole, and first: its modules do not wait for another thread that is halfway through
+import pymc  # noqa: F401
+
 from cloudposterior.identity import classes, functions, graph, objects, ops, tables
 from cloudposterior.identity.model import AnyModel, Component, components, model_digest, model_walk
 from cloudposterior.identity.registration import register

@@ -27,6 +27,7 @@ from distributed import Client, LocalCluster
 import cloudposterior as cp
 from cloudposterior import submission
 from cloudposterior.cluster import driver, keeping, plugin, reach
+from cloudposterior.cluster.sealed import opened
 from cloudposterior.config import cluster_setting, settings_here, settings_of_client
 from cloudposterior.posterior import to_tree
 
@@ -69,7 +70,7 @@ def _everything_of(run: str, dask_scheduler: Any) -> list[str]:
     names = map(str, dask_scheduler.extensions["publish"].datasets)
     tasks_there = map(str, dask_scheduler.tasks)
     # of tasks those that scatter made have no name
-    ours = [key for key in tasks_there if "small" in key or key.startswith("tuple-")]
+    ours = [key for key in tasks_there if "small" in key or key.startswith("Sealed-")]
     return [name for name in names if run in name] + ours
 
 
@@ -810,7 +811,7 @@ def draws_kept(client: Client, run: cp.SubmittedRun) -> int:
             continue
         future = keeping.kept(client, run.id, part)
         if future is not None:
-            tree, _ = client.gather(future)
+            tree, _ = opened(client.gather(future))
             found += tree["stats_0"].sizes["draw"]
     return found
 
