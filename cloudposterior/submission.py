@@ -14,8 +14,7 @@ from cloudposterior.cluster.connect import check_cluster, open_client
 from cloudposterior.cluster.driver import drive
 from cloudposterior.cluster.interrupts import keep_interrupts
 from cloudposterior.cluster.keeping import runs_kept
-from cloudposterior.cluster.parcel import Parcel
-from cloudposterior.cluster.reach import reachable
+from cloudposterior.cluster.parcel import Parcel, reachable
 from cloudposterior.cluster.submitted import SubmittedRun, find_run, id_of, open_ways, send_run
 from cloudposterior.cluster.versions import PACKAGES
 from cloudposterior.cluster.workers import check_workers

@@ -89,10 +89,13 @@ def test_import_brings_in_no_cluster_and_no_dashboard() -> None:
     assert brought_in("import cloudposterior", heavy) == set()
 
 
-@pytest.mark.parametrize("module", ["plugin", "stopping", "sealed"])
+@pytest.mark.parametrize(
+    "module",
+    ["cluster.plugin", "cluster.reach", "cluster.sealed", "cluster.stopping", "samplers.peeking"],
+)
 def test_import_of_what_a_scheduler_and_an_idle_worker_need_brings_in_no_pymc(module: str) -> None:
     heavy = {"pymc", "pytensor", "numba", "arviz", "xarray", "h5py"}
-    assert brought_in(f"import cloudposterior.cluster.{module}", heavy) == set()
+    assert brought_in(f"import cloudposterior.{module}", heavy) == set()
 
 
 def test_command_line_brings_in_no_pymc() -> None:

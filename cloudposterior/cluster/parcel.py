@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import pymc as pm
 
-from cloudposterior.cache import Cache
+from cloudposterior.cache import Cache, DiskCache
+from cloudposterior.cluster.reach import workers_write_to
 from cloudposterior.cluster.versions import versions_here
 from cloudposterior.config import settings_here
 from cloudposterior.operations.request import Request
@@ -18,7 +20,10 @@ from cloudposterior.operations.until import Target
 from cloudposterior.samplers.seeds import packed_seed, unpacked_seed
 from cloudposterior.shipping import pack_arguments, pack_model, unpack_arguments, unpack_model
 
-__all__ = ["Parcel"]
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Parcel", "reachable"]
 
 
 class _ShippedCall(SampleCall):
@@ -148,3 +153,25 @@ class Parcel:
         """Give the request of the call, as it is known while it runs."""
         manifest = dict(self.manifest)
         return Request(self.own_token, self.model_name, self.label, self.versions, lambda: manifest)
+
+
+def reachable(cache: Cache | None, client: Client) -> Cache | None:
+    """Give a cache as the workers of a cluster reach it.
+
+    Parameters
+    ----------
+    cache : Cache or None
+        The client's.
+    client : distributed.Client
+        A connected, synchronous client.
+
+    Returns
+    -------
+    Cache or None
+        None where they do not: a directory that they do not see, memory, no cache.
+    """
+    # of a class derived from it, nobody knows what else it has here
+    if type(cache) is DiskCache:
+        root = Path(cache.root).absolute()
+        return DiskCache(root) if workers_write_to(root, client) else None
+    return cache if getattr(cache, "shared", False) else None

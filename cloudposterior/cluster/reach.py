@@ -1,4 +1,4 @@
-"""What can be reached: workers from the client, and the client's cache from workers."""
+"""What can be reached: workers from the client, and a directory of its from workers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from cloudposterior.cache import Cache, DiskCache
-
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["reachable", "reaches_workers"]
+__all__ = ["reaches_workers", "workers_write_to"]
 
 _TIMEOUT_S = 3.0
 _known: WeakKeyDictionary[Client, bool] = WeakKeyDictionary()
@@ -50,30 +48,18 @@ async def _try(client: Client, address: str) -> bool:
     return True
 
 
-def reachable(cache: Cache | None, client: Client) -> Cache | None:
-    """Give a cache as the workers of a cluster reach it.
+def workers_write_to(root: Path, client: Client) -> bool:
+    """Tell whether all workers write to a directory of this machine.
+
+    They do it in their event loops, so this module brings in nothing large.
 
     Parameters
     ----------
-    cache : Cache or None
-        The client's.
+    root : pathlib.Path
+        The directory, which is made if it is not there.
     client : distributed.Client
         A connected, synchronous client.
-
-    Returns
-    -------
-    Cache or None
-        None where they do not: a directory that they do not see, memory, no cache.
     """
-    # of a class derived from it, nobody knows what else it has here
-    if type(cache) is DiskCache:
-        root = Path(cache.root).absolute()
-        return DiskCache(root) if _is_seen(root, client) else None
-    return cache if getattr(cache, "shared", False) else None
-
-
-def _is_seen(root: Path, client: Client) -> bool:
-    """Tell whether all workers write to a directory of this machine, beside a file in it."""
     probe = root / f".cloudposterior-reach-{uuid.uuid4().hex}"
     try:
         root.mkdir(parents=True, exist_ok=True)

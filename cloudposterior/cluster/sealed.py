@@ -9,6 +9,7 @@ package. So all of this comes to them as bytes.
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import sys
 from typing import TYPE_CHECKING, Any
@@ -94,5 +95,7 @@ def submit(client: Client, function: Callable[..., Any], *args: Any, **options: 
 
 
 def _call(function: Sealed, *args: Any) -> Any:
+    # whole, and first: its modules do not wait for another thread that is halfway through
+    importlib.import_module("pymc")
     result = function.opened()(*map(opened, args))
     return result if isinstance(result, _OPEN) else Sealed(result, copied=False)

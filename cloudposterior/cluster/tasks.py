@@ -12,9 +12,6 @@ from typing import Any
 
 import cloudpickle
 
-# whole, and first: a task of somebody else may be halfway through it in another thread
-import pymc  # noqa: F401
-
 from cloudposterior.cluster.stopping import is_stopped
 from cloudposterior.cluster.versions import check_versions
 from cloudposterior.errors import ChainError, ClusterError, ShippingError

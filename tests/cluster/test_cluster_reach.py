@@ -8,14 +8,14 @@ import pytest
 from distributed import Client
 
 import cloudposterior as cp
-from cloudposterior.cluster import reach
+from cloudposterior.cluster import parcel, reach
 
 pytestmark = pytest.mark.once
 
 
 def test_directory_that_workers_write_to_is_reached(two_workers: Client, tmp_path: Path) -> None:
     cache = cp.DiskCache(tmp_path / "cache")
-    assert reach.reachable(cache, two_workers) is not None
+    assert parcel.reachable(cache, two_workers) is not None
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -25,7 +25,7 @@ def test_directory_that_a_worker_does_not_see_is_not_reached(
     # as on a machine of its own
     monkeypatch.setattr(Path, "touch", lambda self: None)
     monkeypatch.setattr(Path, "unlink", lambda self: None)
-    assert reach.reachable(cp.DiskCache(tmp_path / "cache"), two_workers) is None
+    assert parcel.reachable(cp.DiskCache(tmp_path / "cache"), two_workers) is None
 
 
 def test_directory_that_a_worker_sees_and_cannot_write_to_is_not_reached(

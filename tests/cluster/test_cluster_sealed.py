@@ -118,8 +118,15 @@ def test_no_event_loop_imports_pymc_for_what_comes_from_another_worker() -> None
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("module", ["cluster.tasks", "identity"])
-def test_pymc_may_be_halfway_imported_in_another_thread(module: str) -> None:
+@pytest.mark.parametrize(
+    "ours",
+    [
+        "import_module, 'cloudposterior.identity'",
+        "sealed._call, sealed.Sealed(lambda: import_module('pymc.distributions') and None)",
+    ],
+    ids=["tokens", "a task"],
+)
+def test_pymc_may_be_halfway_imported_in_another_thread(ours: str) -> None:
     program = f"""
         import sys, threading
         from concurrent.futures import ThreadPoolExecutor
@@ -134,12 +141,12 @@ def test_pymc_may_be_halfway_imported_in_another_thread(module: str) -> None:
                     halfway.set()
 
         sys.meta_path.insert(0, Watching())
-        import cloudposterior
+        from cloudposterior.cluster import sealed
 
         with ThreadPoolExecutor(2) as pool:
             theirs = pool.submit(import_module, "pymc")
             assert halfway.wait(60)
-            ours = pool.submit(import_module, "cloudposterior.{module}")
+            ours = pool.submit({ours})
             theirs.result(), ours.result()
     """
     finished = subprocess.run(

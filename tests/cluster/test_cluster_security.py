@@ -22,7 +22,7 @@ from distributed import Client, LocalCluster, Security
 from distributed.protocol import to_serialize
 
 import cloudposterior as cp
-from cloudposterior.cluster import local, place, share
+from cloudposterior.cluster import local, place, reach, share
 from cloudposterior.cluster.share import Shared
 from cloudposterior.events import TOPIC, Event, Phase, RunStarted, to_message
 from cloudposterior.progress.feed import events_of
@@ -413,7 +413,9 @@ def test_table_of_a_notebook_listens_nowhere(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture
-def tls(tls_commands: Secured) -> Iterator[Secured]:
+def tls(tls_commands: Secured, monkeypatch: pytest.MonkeyPatch) -> Iterator[Secured]:
+    # a machine that does much else answers late, which says nothing of the certificates
+    monkeypatch.setattr(reach, "_TIMEOUT_S", PATIENCE_S)
     with dask.config.set(tls_commands.config):
         yield tls_commands
 

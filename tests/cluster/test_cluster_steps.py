@@ -168,8 +168,6 @@ OPTIONS: dict[str, Options] = {
 
 
 # said by plain PyMC, too
-@pytest.mark.filterwarnings("ignore:Found chain dimension to be longer than draw:UserWarning")
-@pytest.mark.filterwarnings("ignore:More chains .* than draws:UserWarning")
 @pytest.mark.filterwarnings("ignore:A list or tuple of random_seed no longer:UserWarning")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_option_draws_as_plain(name: str, two_workers: Client) -> None:

@@ -33,10 +33,9 @@ from tests.samplers.drawing import OPTIONS, Chains, assert_same_draws, discrete,
 PYMC_5 = sameness.PYMC_5
 FEWER, MORE = 7, 12
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:QuadPotentialFullAdapt is an experimental:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Found chain dimension to be longer than draw:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:QuadPotentialFullAdapt is an experimental:UserWarning"
+)
 
 
 @pytest.fixture(autouse=True)
