@@ -60,6 +60,9 @@ _lock = threading.RLock()
 _here = threading.local()
 _open: list[_Opened] = []
 _replaced: dict[tuple[ModuleType, str], Callable[..., Any]] = {}
+"""What stood in each place when the first block opened; kept for calls that are on their way."""
+_around: list[Callable[..., Any]] = []
+"""What others put around ours while a block was open."""
 
 
 @contextmanager
@@ -98,7 +101,9 @@ def _pass_on(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """Call what stood in the function's place: PyMC's own, unless others swapped it too."""
     before = _replaced.get((function.places[0], function.attribute), function.own)
     passing = _here.__dict__.setdefault("passing", set())
-    if before is function.own or function.name in passing:
+    # with no block open it was called from theirs, but for a call that the last block closed under
+    from_theirs = not _open and any(before is one for one in _around)
+    if before is function.own or from_theirs or function.name in passing:
         # theirs may have ours inside, and come back here
         return function.own(*args, **kwargs)
     passing.add(function.name)
@@ -228,8 +233,9 @@ def _swap(function: Function) -> None:
 def _restore() -> None:
     for function in functions().values():
         for place in function.places:
-            before = _replaced.get((place, function.attribute))
-            # whoever swapped it after us has ours inside, and ours passes calls on
-            if before is not None and getattr(place, function.attribute) is _door(function):
-                setattr(place, function.attribute, before)
-    _replaced.clear()
+            now = getattr(place, function.attribute)
+            if now is _door(function):
+                setattr(place, function.attribute, _replaced[place, function.attribute])
+            elif not any(now is one for one in _around):
+                # whoever swapped it after us has ours inside, and ours passes calls on
+                _around.append(now)

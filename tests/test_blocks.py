@@ -43,7 +43,7 @@ def restored(in_tmp_path: Any) -> Iterator[None]:
     finally:
         for place in PLACES:
             place.sample = SAMPLE  # type: ignore[attr-defined]
-        for name in ("_open", "_replaced"):
+        for name in ("_open", "_replaced", "_around"):
             getattr(blocks, name, {}).clear()
         leave_all_contexts()
 
@@ -812,6 +812,16 @@ def test_wrapper_made_inside_a_block_works_after_it(
             assert not is_answered(pm.sample(**short))
     finally:
         pm.sample = SAMPLE
+
+
+def test_call_that_the_last_block_closes_under_goes_where_it_would_have_gone(
+    build: Build, plain: list[pm.Model]
+) -> None:
+    model = build()
+    with cp.cloud(model):
+        on_its_way = pm.sample
+    assert on_its_way(model=model) == "plain"
+    assert plain == [model]
 
 
 def test_function_of_a_block_put_back_after_it_does_no_harm(

@@ -303,17 +303,7 @@ class Kills(WorkerPlugin):  # type: ignore[misc]
         def draw(prepared: Any, state: State, budget: Budget) -> Any:
             mark = self._next_death(state)
             if mark is not None:
-                key = str(get_worker().get_current_task())
-                # until the client knows who draws
-                wait_for(begun_mark(Path(self.directory), key).exists)
-                died = Path(self.directory) / f"died-{tokenize(key)}"
-                if died.exists():
-                    # Dask has begun it again by itself, and the client is about to take it back
-                    wait_for(lambda: _taken_back(key))
-                else:
-                    died.touch()
-                    mark.touch(exist_ok=False)
-                    os.kill(os.getpid(), signal.SIGKILL)
+                self._die(mark, state)
             return own(prepared, state, budget)
 
         pymc_chains._draw = draw
@@ -328,17 +318,32 @@ class Kills(WorkerPlugin):  # type: ignore[misc]
     def _next_death(self, state: State) -> Path | None:
         """The file to leave for a death that is due here."""
         (chain,) = state.chains
-        for of, at in self.chains:
-            if of != chain or state.drawn < at:
-                continue
-            # what was drawn before is the client's by then
-            here = Path(self.directory) / f"here-{chain}-{state.drawn}"
-            wait_for(lambda here=here: not state.drawn or here.exists())
-            for number in range(self.times):
-                mark = Path(self.directory) / f"killed-{chain}-{at}-{number}"
-                if not mark.exists():
-                    return mark
-        return None
+        marks = (
+            Path(self.directory) / f"killed-{of}-{at}-{number}"
+            for of, at in self.chains
+            for number in range(self.times)
+            if of == chain and state.drawn >= at
+        )
+        return next((mark for mark in marks if not mark.exists()), None)
+
+    def _die(self, mark: Path, state: State) -> None:
+        """End this worker, but for a task that nobody waits for any more."""
+        key = str(get_worker().get_current_task())
+        begun = begun_mark(Path(self.directory), key)
+        here = Path(self.directory) / f"here-{state.chains[0]}-{state.drawn}"
+        died = Path(self.directory) / f"died-{tokenize(key)}"
+        # until the client knows who draws, and has what was drawn before; where Dask has begun the
+        # task again by itself, the client is about to take it back
+        wait_for(
+            lambda: (
+                _taken_back(key)
+                or (begun.exists() and (not state.drawn or here.exists()) and not died.exists())
+            )
+        )
+        if not _taken_back(key):
+            died.touch()
+            mark.touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _taken_back(key: str) -> bool:
