@@ -199,9 +199,11 @@ class Parts:
         now = time.perf_counter()
         if now < self._next or isinstance(self._cache, MemoryCache):
             return
+        # the first time is spent on imports, for the most part
+        is_first = not any(self._count)
         self._keep(join, seed)
         took = time.perf_counter() - now
-        self._next = now + took + max(self._every_s, took / _SHARE)
+        self._next = now + took + max(self._every_s, 0.0 if is_first else took / _SHARE)
 
     @contextmanager
     def kept_from(
