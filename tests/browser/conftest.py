@@ -29,7 +29,7 @@ import cloudposterior as cp
 from cloudposterior.cluster import place
 from cloudposterior.progress.table import Table
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 PATIENCE_MS = 1000 * PATIENCE_S
 
 # nothing but loopback is asked

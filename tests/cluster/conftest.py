@@ -22,7 +22,7 @@ from distributed import Client, LocalCluster
 
 from cloudposterior.cluster import keeping
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 def until(condition: Callable[[], Any], *, failed: Callable[[], str] = str) -> Any:

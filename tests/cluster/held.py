@@ -10,7 +10,7 @@ from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 @dataclass

@@ -34,7 +34,7 @@ from .sameness import Options, assert_same_result
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path", "quick_compiling", "one_segment")
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 RUN: Options = {
     "draws": 20,
