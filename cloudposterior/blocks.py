@@ -102,7 +102,7 @@ def _pass_on(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     before = _replaced.get((function.places[0], function.attribute), function.own)
     passing = _here.__dict__.setdefault("passing", set())
     # with no block open it was called from theirs, but for a call that the last block closed under
-    from_theirs = not _open and any(before is one for one in _around)
+    from_theirs = not _open and before in _around
     if before is function.own or from_theirs or function.name in passing:
         # theirs may have ours inside, and come back here
         return function.own(*args, **kwargs)
@@ -236,6 +236,6 @@ def _restore() -> None:
             now = getattr(place, function.attribute)
             if now is _door(function):
                 setattr(place, function.attribute, _replaced[place, function.attribute])
-            elif not any(now is one for one in _around):
+            elif now not in _around:
                 # whoever swapped it after us has ours inside, and ours passes calls on
                 _around.append(now)

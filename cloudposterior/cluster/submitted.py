@@ -204,8 +204,8 @@ class SubmittedRun:
                 future = self._current()
                 if future.exception(timeout=left) is None and not future.cancelled():
                     # past the scheduler, which would hold it all
-                    sealed = client.gather(future, direct=reaches_workers(client))
-                    answer: _Answer = opened(sealed)
+                    direct = reaches_workers(client)
+                    answer: _Answer = opened(client.gather(future, direct=direct))
                     return answer
                 future.result()
             except KilledWorker:
